@@ -1,0 +1,17 @@
+#include "runtime/base/check.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace minicpmv {
+
+CheckFailure::CheckFailure(const char* file, int line, const char* what) {
+  words_ << file << ":" << line << ": CHECK failed: " << what << " ";
+}
+
+CheckFailure::~CheckFailure() {
+  std::fprintf(stderr, "%s\n", words_.str().c_str());
+  std::abort();
+}
+
+}  // namespace minicpmv
