@@ -1,0 +1,81 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/model/family.h"
+
+namespace minicpmv {
+
+// Layers [first, last) of a decoder.
+struct LayerRange {
+  int64_t first = 0;
+  int64_t last = 0;
+  int64_t count() const { return last - first; }
+};
+
+// Sees activations as they pass: for comparing with the original. Called when the step is queued; the observer queues what it
+// wants to do with `values` ([rows, width], valid at that point of the stream) on the same kernels.
+using ActivationObserver = absl::FunctionRef<void(const std::string& name, ConstTensorView values)>;
+
+// A run of a language model's layers on one device. The first part also turns tokens into rows, the last one rows into logits.
+// Holds weights and scratch, no cache and no state of any sequence. One thread queues at a time; the checkpoint, device and
+// kernels outlive it.
+class Decoder {
+ public:
+  struct Options {
+    LayerRange layers;
+    int max_rows = 0;        // the most rows of a step
+    int max_logit_rows = 0;  // the most rows of a step whose logits are wanted
+  };
+
+  // NOT_FOUND, INVALID_ARGUMENT: a tensor is missing or has another shape than the spec says; the words name it.
+  // RESOURCE_EXHAUSTED: the device has no room.
+  static absl::StatusOr<std::unique_ptr<Decoder>> Load(const Checkpoint& checkpoint, const ModelSpec& spec, Device& device,
+                                                       Kernels& kernels, const Options& options);
+
+  // Queues one step. `cache` holds this part's layers in order, `hidden` is [batch.rows(), hidden], float32, on the device:
+  // where the part is not the first it holds the output of the part before; where it is not the last it receives ours.
+  // `logits` [batch.logit_rows.size(), vocabulary], float32, is written by the last part only. Batch, cache and views live
+  // until the step has ended.
+  void Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache, TensorView hidden, TensorView logits);
+  // The same, showing "hidden.NN", the input to each layer, and after the last one the rows behind the final norm.
+  void Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache, TensorView hidden, TensorView logits,
+               const ActivationObserver* observer);
+
+  bool is_first() const { return layers_.first == 0; }
+  bool is_last() const { return layers_.last == spec_.language.layers; }
+  Kernels& kernels() { return kernels_; }
+
+ private:
+  struct Layer;
+  struct Scratch;
+  Decoder(const ModelSpec& spec, Kernels& kernels, LayerRange layers);
+  void RunLayer(const Layer& layer, const StepBatch& batch, const CacheLayer& cache, TensorView hidden);
+
+  const ModelSpec spec_;
+  Kernels& kernels_;
+  const LayerRange layers_;
+  std::vector<Layer> weights_;
+  Weight embedding_, final_norm_, lm_head_;  // of the first and of the last part
+  RopeTable rope_;
+  std::unique_ptr<Buffer> rope_bytes_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+// Bytes of weights that each layer reads in a step, and those of the embedding and the head (norm included): what a split
+// over devices is balanced by.
+struct DecoderBytes {
+  std::vector<uint64_t> layers;
+  uint64_t embedding = 0;
+  uint64_t head = 0;
+};
+absl::StatusOr<DecoderBytes> MeasureDecoder(const Checkpoint& checkpoint, const ModelSpec& spec);
+
+}  // namespace minicpmv
