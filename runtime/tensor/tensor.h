@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <type_traits>
 
 #include "runtime/base/check.h"
 #include "runtime/tensor/dtype.h"
@@ -64,7 +65,7 @@ struct BasicTensorView {
 
   // The part [first, first + count) of the first axis.
   BasicTensorView Rows(int64_t first, int64_t count) const {
-    CHECK(first >= 0 && count >= 0 && first + count <= rows()) << first << "+" << count << " of " << rows();
+    CHECK(first >= 0 && count >= 0 && count <= rows() - first) << first << "+" << count << " of " << rows();
     BasicTensorView part = *this;
     part.shape = Shape{count};
     for (int i = 1; i < shape.rank(); ++i) part.shape.Append(shape[i]);
