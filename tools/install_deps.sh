@@ -27,7 +27,40 @@ if [ ${#missing[@]} -eq 0 ]; then
 fi
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# apt STEP ARGUMENT...: apt-get with a line of progress every few seconds; its own words only where it fails.
+# apt reports "dlstatus:..:PERCENT:.." and "pmstatus:PACKAGE:PERCENT:.." on the descriptor we name.
+apt() {
+  local step=$1 log status=0 line kind percent=0 what=downloading last=$SECONDS
+  shift
+  log=$(mktemp)
+  {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@" -o APT::Status-Fd=1 2>>"$log" </dev/null || echo "failed:$?"
+  } | {
+    while true; do
+      if IFS= read -r -t 5 line; then
+        case $line in
+          dlstatus:*:*:* | pmstatus:*:*:*)
+            IFS=: read -r kind _ percent _ <<<"$line"
+            [ "$kind" = dlstatus ] && what=downloading || what=installing ;;
+          failed:*) status=${line#failed:} ;;
+          *) printf '%s\n' "$line" >>"$log" ;;
+        esac
+      elif [ $? -le 128 ]; then
+        break  # the end of the pipe; a timeout is above 128
+      fi
+      if [ $((SECONDS - last)) -ge 5 ]; then
+        last=$SECONDS
+        echo "packages: $step, $what ${percent%.*}/100 %"
+      fi
+    done
+    [ "$status" = 0 ] || { cat "$log"; exit "$status"; }
+  } || status=$?
+  rm -f "$log"
+  return "$status"
+}
+
 echo "packages: installing ${#missing[@]} of ${#packages[@]}: ${missing[*]}"
-as_root apt-get update -qq
-# Dpkg::Progress-Fancy is for terminals; plain lines show the progress everywhere.
-as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+apt "reading lists" update
+apt "${#missing[@]} packages" install -y --no-install-recommends "${missing[@]}"
+echo "packages: all ${#packages[@]} are installed"
