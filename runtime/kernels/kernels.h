@@ -100,7 +100,8 @@ class Kernels {
   virtual void GatherRows(ConstTensorView table, absl::Span<const int32_t> ids, TensorView out) = 0;
   // out[first_row + i] = rows[i], widened, for each span.
   virtual void ScatterRows(absl::Span<const StepBatch::Span> spans, TensorView out) = 0;
-  // to = from, element by element, rounded to nearest even. Dtypes f32, bf16, f16.
+  // to = from, element by element, rounded to nearest even. Dtypes f32, bf16, f16. `from` may also lie on the host: this is
+  // how bytes get to a device.
   virtual void Cast(ConstTensorView from, TensorView to) = 0;
 
   // --- Attention.

@@ -1,15 +1,15 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/model/activation_observer.h"
 #include "runtime/model/family.h"
+#include "runtime/model/scratch.h"
 
 namespace minicpmv {
 
@@ -19,10 +19,6 @@ struct LayerRange {
   int64_t last = 0;
   int64_t count() const { return last - first; }
 };
-
-// Sees activations as they pass: for comparing with the original. Called when the step is queued; the observer queues what it
-// wants to do with `values` ([rows, width], valid at that point of the stream) on the same kernels.
-using ActivationObserver = absl::FunctionRef<void(const std::string& name, ConstTensorView values)>;
 
 // A run of a language model's layers on one device. The first part also turns tokens into rows, the last one rows into logits.
 // Holds weights and scratch, no cache and no state of any sequence. One thread queues at a time; the checkpoint, device and
@@ -54,19 +50,25 @@ class Decoder {
   Kernels& kernels() { return kernels_; }
 
  private:
-  struct Layer;
-  struct Scratch;
-  Decoder(const ModelSpec& spec, Kernels& kernels, LayerRange layers);
+  struct Layer {
+    Weight input_norm, q, k, v, q_bias, k_bias, v_bias, o, post_attention_norm, gate, up, down;
+  };
+  Decoder(const ModelSpec& spec, Kernels& kernels, LayerRange layers) : spec_(spec), kernels_(kernels), layers_(layers) {}
+  absl::Status LoadWeights(const Checkpoint& checkpoint);
+  absl::Status MakeRope();
+  absl::Status AllocateScratch(Device& device, const Options& options);
   void RunLayer(const Layer& layer, const StepBatch& batch, const CacheLayer& cache, TensorView hidden);
 
   const ModelSpec spec_;
   Kernels& kernels_;
   const LayerRange layers_;
-  std::vector<Layer> weights_;
+  std::vector<Layer> weights_;               // of layers_
   Weight embedding_, final_norm_, lm_head_;  // of the first and of the last part
-  RopeTable rope_;
-  std::unique_ptr<Buffer> rope_bytes_;
-  std::unique_ptr<Scratch> scratch_;
+  std::vector<float> angles_;                // what rope_ was prepared from
+  Weight cosines_, sines_;
+  Scratch scratch_;
+  TensorView normed_, q_, k_, v_, attended_, delta_, gate_, up_;  // [max rows, ...] in scratch_
+  TensorView last_;                                               // [max logit rows, hidden]
 };
 
 // Bytes of weights that each layer reads in a step, and those of the embedding and the head (norm included): what a split

@@ -14,21 +14,24 @@ namespace minicpmv {
 
 // Names of tensors in a Hugging Face checkpoint; "{}" is the layer.
 struct LanguageNames {
+  // Each has a ".weight" and, where the family says so, a ".bias".
   absl::string_view embedding, input_norm, post_attention_norm, q, k, v, o, gate, up, down, final_norm, lm_head;
 };
 struct VisionNames {
-  absl::string_view patch, positions, norm1, norm2, q, k, v, out, fc1, fc2, final_norm;
+  absl::string_view patch, norm1, norm2, q, k, v, out, fc1, fc2, final_norm;  // each has a ".weight" and a ".bias"
+  absl::string_view positions;                                                // whole name
 };
 struct ResamplerNames {
-  absl::string_view query, kv, in_weight, in_bias, out, norm_q, norm_kv, norm_post, proj;
+  absl::string_view out, norm_q, norm_kv, norm_post;       // each has a ".weight" and a ".bias"
+  absl::string_view query, kv, in_weight, in_bias, proj;  // whole names
 };
 
-// How a conversation becomes text. Each mark is one special token; `message_header` holds "{role}".
+// Names of special tokens, and the plain text between them, that make a conversation a prompt.
 struct PromptMarks {
-  absl::string_view message_start, message_end, after_role, after_message;
-  absl::string_view image_start, image_end, slice_start, slice_end, image_id_start, image_id_end, placeholder;
-  absl::string_view default_system;
-  absl::string_view image_marker;  // what the original's processor writes into a text to say "an image"
+  absl::string_view message_start, message_end;  // tokens
+  absl::string_view after_role, after_message;   // text
+  absl::string_view image_start, image_end, slice_start, slice_end, image_id_start, image_id_end, placeholder;  // tokens
+  absl::string_view default_system;              // text: the system message of a conversation that has none
 };
 
 // What a reply is drawn with where nobody says otherwise.
@@ -50,6 +53,7 @@ struct Family {
   PromptMarks marks;
   std::array<absl::string_view, 2> stop_tokens;
   bool qkv_bias = false;
+  int64_t resampler_head_size = 0;
   int64_t max_prompt_tokens = 0;  // the original's max_inp_length
   GenerationDefaults generation;
 };
