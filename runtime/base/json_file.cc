@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/mapped_file.h"
 #include "runtime/base/quoted.h"
@@ -89,6 +90,9 @@ absl::StatusOr<JsonObject> JsonObject::Read(const std::string& path, size_t limi
 absl::StatusOr<JsonObject> JsonObject::Parse(absl::string_view text, absl::string_view name) {
   if (IsDeeperThan(text, kMaxDepth)) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": nested deeper than ", kMaxDepth));
+  }
+  if (absl::StrContains(text, '\0')) {  // which the parser would take for the end of the text
+    return absl::InvalidArgumentError(absl::StrCat(name, ": not valid JSON: holds a zero byte"));
   }
   auto value = std::make_shared<Json>();
   try {
@@ -207,6 +211,9 @@ absl::StatusOr<std::vector<std::string>> JsonObject::StringList(absl::string_vie
 }
 absl::StatusOr<std::optional<std::vector<std::string>>> JsonObject::OptionalStringList(absl::string_view key) const {
   return Optional(key, ListOf(ReadString));
+}
+absl::StatusOr<std::vector<std::vector<std::string>>> JsonObject::StringLists(absl::string_view key) const {
+  return Required(key, ListOf(ListOf(ReadString)));
 }
 absl::StatusOr<std::vector<JsonObject>> JsonObject::ObjectList(absl::string_view key) const {
   return Required(key, ListOf(ObjectReader()));

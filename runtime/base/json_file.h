@@ -59,6 +59,8 @@ class JsonObject {
   absl::StatusOr<std::optional<std::vector<double>>> OptionalNumberList(absl::string_view key) const;
   absl::StatusOr<std::vector<std::string>> StringList(absl::string_view key) const;
   absl::StatusOr<std::optional<std::vector<std::string>>> OptionalStringList(absl::string_view key) const;
+  // A lone value among the lists is a list of one, too.
+  absl::StatusOr<std::vector<std::vector<std::string>>> StringLists(absl::string_view key) const;
   absl::StatusOr<std::vector<JsonObject>> ObjectList(absl::string_view key) const;
   absl::StatusOr<std::optional<std::vector<JsonObject>>> OptionalObjectList(absl::string_view key) const;
 

@@ -55,7 +55,7 @@ struct BasicTensorView {
   BasicTensorView(Void* data, DType dtype, Shape shape) : data(data), dtype(dtype), shape(shape) {}
   // Any view may be looked at as a constant one.
   template <typename Other>
-    requires(!std::is_same_v<Other, Void>)
+    requires(!std::is_same_v<Other, Void> && std::is_convertible_v<Other*, Void*>)
   BasicTensorView(const BasicTensorView<Other>& other) : data(other.data), dtype(other.dtype), shape(other.shape) {}
 
   // The first axis is rows; all others together are the columns.

@@ -130,6 +130,7 @@ TEST(JsonObjectTest, RefusesWhatIsNoObject) {
   for (const char* text : {"", " ", "[]", "1", "\"x\"", "null", "{", "{\"a\": 1,}", "{\"a\": 1} x", "{'a': 1}"}) {
     RefusalOf(text);
   }
+  RefusalOf(absl::string_view("{}\0x", 4));
 }
 
 TEST(JsonObjectTest, RefusesInvalidUtf8) {
