@@ -30,6 +30,8 @@ class Stream {
   virtual void Call(absl::AnyInvocable<void()> work) = 0;
   // Blocks until everything queued before has ended. A failure of the device shows here, and stays.
   virtual absl::Status Wait() = 0;
+  // That failure as far as it has shown, without waiting. A device that cannot fail keeps this one.
+  virtual absl::Status status() const { return absl::OkStatus(); }
 };
 
 // Where bytes live and work is done. Thread-safe.

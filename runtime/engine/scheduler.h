@@ -1,0 +1,160 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "runtime/engine/cost_model.h"
+#include "runtime/engine/sequence.h"
+#include "runtime/kv/page_pool.h"
+#include "runtime/kv/page_table.h"
+
+namespace minicpmv {
+
+struct SchedulerOptions {
+  int depth = 1;  // the most steps between Plan and Commit; one for each stage keeps all busy
+  int64_t max_rows = 512;       // of a step
+  int64_t max_logit_rows = 64;  // of a step
+  int64_t chunk = 512;          // the most rows of one prompt in a step; <= max_rows
+  int64_t headroom = 256;       // new tokens that an admitted sequence holds pages for
+  // While sequences decode, prompts add to a step only what the cost model expects to end within
+  // this, though never fewer than kPageSize rows. Infinite: chunk alone counts.
+  absl::Duration step_budget = absl::InfiniteDuration();
+};
+
+// Which rows of which sequences are computed next. Pure: no thread, device, lock or clock of its
+// own; the same calls give the same steps. Sequences are known by their token counts; what the
+// tokens are is the caller's business.
+//
+// A sequence waits, holding nothing, until the pool has pages for its tokens and the headroom; in
+// the order of age, and none overtakes. Then it runs: its tokens are computed in chunks, several of
+// which may be in flight; the last one brings the logits that the first new token is chosen from;
+// then each step one row, planned when everything before it is committed. It grows page by page;
+// when the pool is dry the youngest running sequence is preempted, so the oldest always finishes.
+//
+// A step takes the decodes that have waited longest first, at most a depth-th part of all that
+// decode (so that a pipeline of stages stays full), then prompts by age.
+class Scheduler {
+ public:
+  struct Sequence {
+    int64_t tokens = 0;      // it comes with: the prompt and what was generated before; >= 1
+    int64_t rows_ready = 0;  // the first of them that can be computed now
+    int64_t max_tokens = 0;  // with all new ones; > tokens if it samples
+    // False: prefill only. It ends once its tokens are computed, without logits.
+    bool samples = true;
+    // Logits of positions from here on are wanted beside the one that is sampled from.
+    int64_t logits_from = std::numeric_limits<int64_t>::max();
+    SequenceId again = -1;  // the id under which a preempted one first came: its age
+  };
+
+  struct Piece {
+    SequenceId sequence = 0;
+    // Positions [first, first + count): they lie in the first PagesFor(first + count) pages.
+    int64_t first = 0;
+    int64_t count = 0;
+    int64_t logits = 0;    // of the last so many rows are wanted
+    bool samples = false;  // a token is chosen from the last row
+  };
+  struct Step {
+    int64_t id = 0;                // rises by one
+    std::vector<PageCopy> copies;  // before anything is written
+    std::vector<Piece> pieces;
+    StepSize size;
+  };
+
+  // What became of a piece: for the ones that sample a token or the end, for the others nothing.
+  enum class Outcome : uint8_t {
+    kNothing,
+    kToken,  // one more token is known
+    kEnd,    // the sequence ended here: with a last token, or by a failure of its own
+  };
+
+  enum class End : uint8_t {
+    kDone,       // Outcome::kEnd, or a prefill-only sequence is computed
+    kCancelled,  // Cancel
+    kPreempted,  // the pool was dry
+  };
+  struct Ending {
+    SequenceId sequence = 0;
+    End end = End::kDone;
+  };
+
+  // The pool outlives the scheduler and is nobody else's.
+  Scheduler(const SchedulerOptions& options, PagePool& pool);
+
+  // `id` is larger than all before. RESOURCE_EXHAUSTED: all pages together are too few for
+  // max_tokens. INVALID_ARGUMENT: more logits than a step may have.
+  absl::Status Add(SequenceId id, const Sequence& sequence);
+  // The first `tokens` can be computed; never fewer than before. Unknown ids are passed over: it
+  // may have ended.
+  void RowsReady(SequenceId id, int64_t tokens);
+  // It ends as soon as no step names it. Unknown ids are passed over.
+  void Cancel(SequenceId id);
+
+  // The next step, or nothing: `depth` steps are out, or there is nothing to compute until
+  // something is committed, added or ready.
+  std::optional<Step> Plan();
+  // Books the oldest step that is out. `outcomes` has one entry a piece. `duration`: how long its
+  // work took, waiting in line left out.
+  void Commit(int64_t step, absl::Span<const Outcome> outcomes, absl::Duration duration);
+
+  // Sequences that ended since the last call, in order; their pages are back.
+  std::vector<Ending> TakeEndings();
+
+  // Of a running sequence, in the order of positions. Changes with the next call.
+  absl::Span<const int32_t> pages(SequenceId id) const;
+
+  int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t running() const { return static_cast<int64_t>(running_.size()); }
+  int64_t steps_out() const { return static_cast<int64_t>(out_.size()); }
+  const CostModel& cost() const { return cost_; }
+
+ private:
+  // Smaller is older: the id under which it first came, then the id.
+  using Age = std::pair<int64_t, SequenceId>;
+  struct State {
+    SequenceId id = 0;
+    Age age;
+    Sequence needs;
+    PageTable pages;
+    int64_t known = 0;      // tokens: those it came with and those sampled
+    int64_t issued = 0;     // positions
+    int64_t committed = 0;  // positions
+    int64_t steps = 0;      // that are out and name it
+    int64_t served = 0;     // the last step that it decoded in
+    std::optional<End> ending;
+
+    bool decodes() const { return issued >= needs.tokens; }
+  };
+
+  bool Fits(const Sequence& sequence, int64_t tokens) const;
+  void Admit();
+  void AddDecodes(Step& step);
+  void AddPrompts(Step& step);
+  int64_t RowsWithinBudget(const StepSize& size, int64_t first, int64_t most) const;
+  bool MakeRoom(State& state, int64_t count, Step& step);
+  void AddPiece(State& state, int64_t count, Step& step);
+  void MarkEnding(State& state, End end);
+  void Finish(State& state);
+
+  const SchedulerOptions options_;
+  PagePool& pool_;
+  CostModel cost_;
+  absl::flat_hash_map<SequenceId, std::unique_ptr<State>> states_;
+  std::map<Age, State*> waiting_;
+  std::map<Age, State*> running_;  // those that are ending, too, until no step names them
+  std::deque<Step> out_;
+  std::vector<Ending> endings_;
+  int64_t next_step_ = 1;
+};
+
+}  // namespace minicpmv
