@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
 

@@ -26,6 +26,8 @@ struct VisionEncoder::Rooms {
   TensorView queries, gathered, projected;                         // resampler: [images * queries, hidden]
 };
 
+VisionEncoder::VisionEncoder(const ModelSpec& spec, Device& device, Kernels& kernels)
+    : spec_(spec), device_(device), kernels_(kernels) {}
 VisionEncoder::~VisionEncoder() = default;
 
 absl::StatusOr<std::unique_ptr<VisionEncoder>> VisionEncoder::Load(const Checkpoint& checkpoint, const ModelSpec& spec,
@@ -146,43 +148,44 @@ absl::Status VisionEncoder::ReserveRooms(int64_t patches, int64_t sub_images) {
 absl::Status VisionEncoder::Encode(absl::Span<const Image> sub_images, TensorView out,
                                    absl::FunctionRef<void(int64_t done)> progress, const ActivationObserver* observer) {
   CHECK_EQ(out.rows(), static_cast<int64_t>(sub_images.size()) * queries());
-  const auto patches_of = [&](const Image& image) {
-    return (image.width / spec_.vision.patch_size) * (image.height / spec_.vision.patch_size);
-  };
-  size_t done = 0;
-  while (done < sub_images.size()) {
-    size_t end = done;
-    int64_t patches = 0;
-    do {
-      patches += patches_of(sub_images[end++]);
-    } while (end < sub_images.size() && patches + patches_of(sub_images[end]) <= kBatchPatches);
-    const int64_t count = static_cast<int64_t>(end - done);
-    RETURN_IF_ERROR(EncodeBatch(sub_images.subspan(done, end - done),
-                                out.Rows(static_cast<int64_t>(done) * queries(), count * queries()),
-                                done == 0 ? observer : nullptr));
-    done = end;
-    progress(static_cast<int64_t>(done));
+  const int patch_size = static_cast<int>(spec_.vision.patch_size);
+  std::vector<PatchedImage> batch;
+  int64_t patches = 0, done = 0;
+  for (size_t i = 0; i < sub_images.size(); ++i) {
+    PatchedImage grid = {sub_images[i].height / patch_size, sub_images[i].width / patch_size, {}};
+    const int64_t count = int64_t{grid.rows} * grid.columns;
+    grid.patches.resize(static_cast<size_t>(count * 3 * patch_size * patch_size));
+    PatchRows(sub_images[i], patch_size, spec_.preprocess.mean, spec_.preprocess.std, grid.patches.data());
+    batch.push_back(std::move(grid));
+    patches += count;
+    if (patches < kBatchPatches && i + 1 < sub_images.size()) continue;
+    const int64_t images = static_cast<int64_t>(batch.size());
+    RETURN_IF_ERROR(EncodePatched(batch, out.Rows(done * queries(), images * queries()), done == 0 ? observer : nullptr));
+    done += images;
+    progress(done);
+    batch.clear();
+    patches = 0;
   }
   if (rooms_ != nullptr && rooms_->patch_count > kKeptPatches) rooms_.reset();
   return absl::OkStatus();
 }
 
-absl::Status VisionEncoder::EncodeBatch(absl::Span<const Image> sub_images, TensorView out,
+absl::Status VisionEncoder::EncodePatched(absl::Span<const PatchedImage> grids, TensorView out,
                                         const ActivationObserver* observer) {
   const VisionSpec& vision = spec_.vision;
-  const int patch_size = static_cast<int>(vision.patch_size);
+  const int64_t patch_width = 3 * vision.patch_size * vision.patch_size;
   std::vector<int32_t> patch_starts = {0}, query_starts = {0};
   std::vector<int32_t> places;       // of each patch in the position table
   std::vector<int32_t> coordinates;  // column, row of each patch
   std::vector<int32_t> query_ids;
   int64_t longest_side = 0;
-  for (const Image& image : sub_images) {
-    const int rows = image.height / patch_size, columns = image.width / patch_size;
-    CHECK(rows > 0 && columns > 0) << image.width << "x" << image.height;
-    const std::vector<int32_t> row_buckets = PositionBuckets(rows, vision.table_side);
-    const std::vector<int32_t> column_buckets = PositionBuckets(columns, vision.table_side);
-    for (int row = 0; row < rows; ++row) {
-      for (int column = 0; column < columns; ++column) {
+  for (const PatchedImage& grid : grids) {
+    CHECK(grid.rows > 0 && grid.columns > 0) << grid.rows << "x" << grid.columns;
+    CHECK_EQ(static_cast<int64_t>(grid.patches.size()), int64_t{grid.rows} * grid.columns * patch_width);
+    const std::vector<int32_t> row_buckets = PositionBuckets(grid.rows, vision.table_side);
+    const std::vector<int32_t> column_buckets = PositionBuckets(grid.columns, vision.table_side);
+    for (int row = 0; row < grid.rows; ++row) {
+      for (int column = 0; column < grid.columns; ++column) {
         places.push_back(static_cast<int32_t>(row_buckets[row] * vision.table_side + column_buckets[column]));
         coordinates.push_back(column);
         coordinates.push_back(row);
@@ -191,22 +194,19 @@ absl::Status VisionEncoder::EncodeBatch(absl::Span<const Image> sub_images, Tens
     for (int32_t i = 0; i < queries(); ++i) query_ids.push_back(i);
     patch_starts.push_back(static_cast<int32_t>(places.size()));
     query_starts.push_back(static_cast<int32_t>(query_ids.size()));
-    longest_side = std::max<int64_t>({longest_side, rows, columns});
+    longest_side = std::max<int64_t>({longest_side, grid.rows, grid.columns});
   }
   const int64_t patches = static_cast<int64_t>(places.size());
   RETURN_IF_ERROR(ReservePositions(longest_side));
-  RETURN_IF_ERROR(ReserveRooms(patches, static_cast<int64_t>(sub_images.size())));
-
-  const int64_t patch_width = 3 * vision.patch_size * vision.patch_size;
-  std::vector<float> pixels(static_cast<size_t>(patches * patch_width));
-  for (size_t i = 0; i < sub_images.size(); ++i) {
-    PatchRows(sub_images[i], patch_size, spec_.preprocess.mean, spec_.preprocess.std,
-              pixels.data() + patch_starts[i] * patch_width);
-  }
+  RETURN_IF_ERROR(ReserveRooms(patches, static_cast<int64_t>(grids.size())));
 
   Rooms& r = *rooms_;
   const TensorView patch_rows = r.patches.Rows(0, patches), x = r.x.Rows(0, patches), delta = r.delta.Rows(0, patches);
-  kernels_.Cast(ConstTensorView(pixels.data(), DType::kF32, Shape{patches, patch_width}), patch_rows);
+  for (size_t i = 0; i < grids.size(); ++i) {
+    const int64_t count = patch_starts[i + 1] - patch_starts[i];
+    kernels_.Cast(ConstTensorView(grids[i].patches.data(), DType::kF32, Shape{count, patch_width}),
+                  patch_rows.Rows(patch_starts[i], count));
+  }
   kernels_.MatMul(patch_rows, patch_, &patch_bias_, x);
   kernels_.GatherRows(positions_.view, places, delta);
   kernels_.Add(x, delta);

@@ -16,6 +16,12 @@
 
 namespace minicpmv {
 
+// One sub-image as the tower takes it in.
+struct PatchedImage {
+  int rows = 0, columns = 0;
+  std::vector<float> patches;  // [rows * columns, 3 * patch_size^2], normalised, in raster order, as PatchRows lays them out
+};
+
 // Sub-images in, embedding rows out: the vision tower and the resampler on one device. One thread encodes at a time; the
 // checkpoint, device and kernels outlive it.
 class VisionEncoder {
@@ -34,6 +40,8 @@ class VisionEncoder {
   // `observer` is shown "vision.0.NN", the tower's input to each layer, and "vision.0.out", its output, of the first sub-image.
   absl::Status Encode(absl::Span<const Image> sub_images, TensorView out, absl::FunctionRef<void(int64_t done)> progress,
                       const ActivationObserver* observer = nullptr);
+  // The same for one batch of what has been laid out already.
+  absl::Status EncodePatched(absl::Span<const PatchedImage> grids, TensorView out, const ActivationObserver* observer = nullptr);
 
  private:
   struct Layer {
@@ -42,13 +50,11 @@ class VisionEncoder {
   };
   struct Rooms;  // activations of one batch
 
-  VisionEncoder(const ModelSpec& spec, Device& device, Kernels& kernels)
-      : spec_(spec), device_(device), kernels_(kernels) {}
+  VisionEncoder(const ModelSpec& spec, Device& device, Kernels& kernels);
   absl::Status LoadTower(const Checkpoint& checkpoint);
   absl::Status LoadResampler(const Checkpoint& checkpoint);
   absl::Status ReserveRooms(int64_t patches, int64_t sub_images);
   absl::Status ReservePositions(int64_t positions);
-  absl::Status EncodeBatch(absl::Span<const Image> sub_images, TensorView out, const ActivationObserver* observer);
   void RunLayer(const Layer& layer, int64_t patches, const AttentionSpans& spans);
 
   const ModelSpec spec_;
