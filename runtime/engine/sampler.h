@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "runtime/engine/sampling.h"
@@ -26,14 +26,20 @@ namespace minicpmv {
 // One thread at a time.
 class Sampler {
  public:
-  struct Scored {
+  struct Candidate {
     int32_t id = 0;
-    double score = 0;  // or probability
+    double score = 0;
+    double weight = 0;  // exp of the score's distance from the best
   };
-  // Room that samplers used one after the other may share.
+  // Room that samplers used one after the other may share. Holds nothing from one call to the next.
   struct Workspace {
-    std::vector<Scored> candidates;
-    std::vector<double> weights;
+    std::vector<Candidate> candidates;
+    std::vector<double> scores;   // for finding the n-th
+    std::vector<uint8_t> marked;  // [vocabulary] ids whose score is not their logit
+  };
+  struct Probability {
+    int32_t id = 0;
+    double probability = 0;
   };
 
   // `settings` are valid. `generated` are tokens that earlier workers chose for this sequence.
@@ -48,8 +54,8 @@ class Sampler {
 
   // What Choose draws from: the ids that are left, most likely first, of equals the smaller id, and
   // their probabilities. Greedy: one id.
-  absl::StatusOr<std::vector<Scored>> Distribution(absl::Span<const float> logits,
-                                                   Workspace& workspace) const;
+  absl::StatusOr<std::vector<Probability>> Distribution(absl::Span<const float> logits,
+                                                        Workspace& workspace) const;
 
   // `token` now belongs to the sequence.
   void Append(int32_t token);
@@ -59,12 +65,18 @@ class Sampler {
   const SamplingSettings& settings() const { return settings_; }
 
  private:
-  absl::Status Survey(absl::Span<const float> logits, Workspace& workspace) const;
+  // Leaves the candidates that remain after step 5, in no order, with weights.
+  absl::Status Narrow(absl::Span<const float> logits, Workspace& workspace) const;
+  void KeepBest(absl::Span<const float> logits, absl::Span<const Candidate> changed, int64_t count,
+                Workspace& workspace) const;
+  void KeepNucleus(absl::Span<const float> logits, absl::Span<const Candidate> changed, double best,
+                   Workspace& workspace) const;
 
   SamplingSettings settings_;
   uint32_t choice_;
   int64_t generated_ = 0;
-  std::vector<int32_t> distinct_;  // generated ids, each once
+  std::vector<int32_t> distinct_;              // generated ids, each once; empty without a penalty
+  absl::flat_hash_set<int32_t> is_generated_;  // the same
 };
 
 }  // namespace minicpmv
