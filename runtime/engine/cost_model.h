@@ -20,7 +20,8 @@ struct StepSize {
 };
 
 // Learns from measured steps that one takes fixed + a * rows + b * attended seconds: least squares
-// over the past, in which a step counts 2 % less with each step after it. No part is ever negative.
+// of the relative error, in which a measurement counts 2 % less with each later one of like size
+// (so a long time of decoding does not make it forget what prompts cost). No part is ever negative.
 // The same measurements give the same predictions. One thread at a time.
 class CostModel {
  public:
@@ -29,12 +30,19 @@ class CostModel {
   absl::Duration Predict(const StepSize& size) const;
 
  private:
-  static constexpr int kTerms = 3;
+  static constexpr int kTerms = 3;   // fixed, rows, attended
+  static constexpr int kKinds = 24;  // of size: powers of two of rows
+  using Terms = std::array<double, kTerms>;
+  // What least squares needs to know of the measurements of one kind.
+  struct Sums {
+    std::array<Terms, kTerms> products = {};  // of term with term
+    Terms targets = {};                       // of term with seconds
+  };
+  static Terms TermsOf(const StepSize& size);
   void Solve();
 
-  std::array<std::array<double, kTerms>, kTerms> products_ = {};  // sum of term x term
-  std::array<double, kTerms> targets_ = {};                       // sum of term x seconds
-  std::array<double, kTerms> seconds_ = {};                       // of fixed, rows, attended
+  std::array<Sums, kKinds> kinds_ = {};
+  Terms seconds_ = {};  // a term costs
 };
 
 }  // namespace minicpmv

@@ -35,11 +35,12 @@ struct SchedulerOptions {
 // own; the same calls give the same steps. Sequences are known by their token counts; what the
 // tokens are is the caller's business.
 //
-// A sequence waits, holding nothing, until the pool has pages for its tokens and the headroom; in
-// the order of age, and none overtakes. Then it runs: its tokens are computed in chunks, several of
-// which may be in flight; the last one brings the logits that the first new token is chosen from;
-// then each step one row, planned when everything before it is committed. It grows page by page;
-// when the pool is dry the youngest running sequence is preempted, so the oldest always finishes.
+// A sequence waits, holding nothing, until the pool has pages for its tokens and the headroom, and
+// one more for each that runs; in the order of age, and none overtakes. Then it runs: its tokens
+// are computed in chunks, several of which may be in flight; the last one brings the logits that
+// the first new token is chosen from; then each step one row, planned when everything before it is
+// committed. It grows page by page; when the pool is dry the youngest running sequence is
+// preempted, so the oldest always finishes.
 //
 // A step takes the decodes that have waited longest first, at most a depth-th part of all that
 // decode (so that a pipeline of stages stays full), then prompts by age.
@@ -92,7 +93,7 @@ class Scheduler {
   Scheduler(const SchedulerOptions& options, PagePool& pool);
 
   // `id` is larger than all before. RESOURCE_EXHAUSTED: all pages together are too few for
-  // max_tokens. INVALID_ARGUMENT: more logits than a step may have.
+  // max_tokens.
   absl::Status Add(SequenceId id, const Sequence& sequence);
   // The first `tokens` can be computed; never fewer than before. Unknown ids are passed over: it
   // may have ended.
@@ -122,23 +123,30 @@ class Scheduler {
   // Smaller is older: the id under which it first came, then the id.
   using Age = std::pair<int64_t, SequenceId>;
   struct State {
-    SequenceId id = 0;
-    Age age;
+    State(SequenceId id, Age age, const Sequence& needs, PagePool& pool)
+        : id(id), age(age), needs(needs), pages(pool), known(needs.tokens) {}
+
+    // Its first new token is chosen: from now on one row at a time.
+    bool decodes() const { return needs.samples && committed >= needs.tokens; }
+
+    const SequenceId id;
+    const Age age;
     Sequence needs;
     PageTable pages;
-    int64_t known = 0;      // tokens: those it came with and those sampled
+    int64_t known;          // tokens: those it came with and those sampled
     int64_t issued = 0;     // positions
     int64_t committed = 0;  // positions
     int64_t steps = 0;      // that are out and name it
     int64_t served = 0;     // the last step that it decoded in
     std::optional<End> ending;
-
-    bool decodes() const { return issued >= needs.tokens; }
   };
 
-  bool Fits(const Sequence& sequence, int64_t tokens) const;
+  // Positions that are ever computed: a last token is not.
+  static int64_t MostPositions(const Sequence& needs);
+  static int64_t LogitsOf(const State& state, int64_t count);
+  Step Assemble();
   void Admit();
-  void AddDecodes(Step& step);
+  bool AddDecodes(Step& step);
   void AddPrompts(Step& step);
   int64_t RowsWithinBudget(const StepSize& size, int64_t first, int64_t most) const;
   bool MakeRoom(State& state, int64_t count, Step& step);
@@ -155,6 +163,7 @@ class Scheduler {
   std::deque<Step> out_;
   std::vector<Ending> endings_;
   int64_t next_step_ = 1;
+  SequenceId last_added_ = -1;
 };
 
 }  // namespace minicpmv

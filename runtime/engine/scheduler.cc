@@ -1,0 +1,262 @@
+#include "runtime/engine/scheduler.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+
+namespace minicpmv {
+
+Scheduler::Scheduler(const SchedulerOptions& options, PagePool& pool)
+    : options_(options), pool_(pool) {
+  CHECK_GE(options.depth, 1);
+  CHECK_GE(options.chunk, 1);
+  CHECK_GE(options.max_logit_rows, 1);
+  CHECK_GE(options.max_rows, options.chunk);
+  CHECK_GE(options.headroom, 0);
+}
+
+int64_t Scheduler::MostPositions(const Sequence& needs) {
+  return needs.samples ? needs.max_tokens - 1 : needs.tokens;
+}
+
+absl::Status Scheduler::Add(SequenceId id, const Sequence& sequence) {
+  CHECK_GT(id, last_added_);
+  CHECK_GE(sequence.tokens, 1);
+  CHECK(sequence.rows_ready >= 0 && sequence.rows_ready <= sequence.tokens) << sequence.rows_ready;
+  CHECK(!sequence.samples || sequence.max_tokens > sequence.tokens) << sequence.max_tokens;
+  const int64_t pages = PagesFor(MostPositions(sequence));
+  if (pages > pool_.pages()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a sequence of ", sequence.tokens, " tokens that may grow to ",
+                     std::max(sequence.tokens, sequence.max_tokens), " needs ", pages, " pages of ",
+                     kPageSize, " positions; there are ", pool_.pages()));
+  }
+  last_added_ = id;
+  auto state = std::make_unique<State>(id, Age(sequence.again < 0 ? id : sequence.again, id),
+                                       sequence, pool_);
+  waiting_[state->age] = state.get();
+  states_[id] = std::move(state);
+  return absl::OkStatus();
+}
+
+void Scheduler::RowsReady(SequenceId id, int64_t tokens) {
+  const auto found = states_.find(id);
+  if (found == states_.end()) return;
+  Sequence& needs = found->second->needs;
+  CHECK(tokens >= needs.rows_ready && tokens <= needs.tokens) << tokens;
+  needs.rows_ready = tokens;
+}
+
+void Scheduler::Cancel(SequenceId id) {
+  const auto found = states_.find(id);
+  if (found != states_.end()) MarkEnding(*found->second, End::kCancelled);
+}
+
+void Scheduler::MarkEnding(State& state, End end) {
+  state.ending = end;
+  if (state.steps == 0) Finish(state);
+}
+
+void Scheduler::Finish(State& state) {
+  endings_.push_back({state.id, *state.ending});
+  waiting_.erase(state.age);
+  running_.erase(state.age);
+  states_.erase(state.id);
+}
+
+std::vector<Scheduler::Ending> Scheduler::TakeEndings() { return std::exchange(endings_, {}); }
+
+absl::Span<const int32_t> Scheduler::pages(SequenceId id) const {
+  const auto found = states_.find(id);
+  CHECK(found != states_.end()) << "sequence " << id;
+  return found->second->pages.pages();
+}
+
+std::optional<Scheduler::Step> Scheduler::Plan() {
+  if (steps_out() >= options_.depth) return std::nullopt;
+  for (;;) {
+    const size_t endings = endings_.size();
+    Step step = Assemble();
+    if (!step.pieces.empty()) {
+      step.id = next_step_++;
+      out_.push_back(step);
+      return step;
+    }
+    // A sequence that had to go may have left room for another.
+    if (endings_.size() == endings) return std::nullopt;
+  }
+}
+
+Scheduler::Step Scheduler::Assemble() {
+  Step step;
+  // Who waits gets nothing as long as somebody who runs is short of pages.
+  if (AddDecodes(step)) Admit();
+  AddPrompts(step);
+  return step;
+}
+
+void Scheduler::Admit() {
+  while (!waiting_.empty()) {
+    State& oldest = *waiting_.begin()->second;
+    const int64_t positions =
+        std::min(oldest.needs.tokens + options_.headroom, MostPositions(oldest.needs));
+    // One page for each that runs is left to grow into, so that the newcomer need not go at once.
+    if (PagesFor(positions) + running() > pool_.free_pages()) return;
+    CHECK(oldest.pages.Grow(positions).ok());
+    waiting_.erase(waiting_.begin());
+    running_[oldest.age] = &oldest;
+  }
+}
+
+// False: pages were short.
+bool Scheduler::AddDecodes(Step& step) {
+  int64_t decoding = 0;
+  struct Ready {
+    int64_t served;
+    Age age;
+  };
+  std::vector<Ready> ready;
+  for (const auto& [age, state] : running_) {
+    if (state->ending || !state->decodes()) continue;
+    ++decoding;
+    if (state->issued == state->committed) ready.push_back({state->served, age});
+  }
+  const int64_t share = (decoding + options_.depth - 1) / options_.depth;
+  const int64_t most = std::min({share, options_.max_rows, options_.max_logit_rows});
+  std::sort(ready.begin(), ready.end(), [](const Ready& a, const Ready& b) {
+    return a.served != b.served ? a.served < b.served : a.age < b.age;
+  });
+  int64_t taken = 0;
+  bool enough = true;
+  for (const Ready& candidate : ready) {
+    if (taken == most) break;
+    // Making room for one may have ended another.
+    const auto found = running_.find(candidate.age);
+    if (found == running_.end() || found->second->ending) continue;
+    State& state = *found->second;
+    if (!MakeRoom(state, 1, step)) {
+      enough = false;
+      continue;
+    }
+    state.served = next_step_;
+    AddPiece(state, 1, step);
+    ++taken;
+  }
+  return enough;
+}
+
+void Scheduler::AddPrompts(Step& step) {
+  const bool others_decode = std::any_of(running_.begin(), running_.end(), [](const auto& entry) {
+    return !entry.second->ending && entry.second->decodes();
+  });
+  int64_t logits = 0;
+  for (const Piece& piece : step.pieces) logits += piece.logits;
+  int64_t prompt_rows = 0;
+  std::vector<Age> prompts;
+  for (const auto& [age, state] : running_) {
+    if (!state->ending && state->issued < state->needs.rows_ready) prompts.push_back(age);
+  }
+  for (const Age& age : prompts) {
+    const auto found = running_.find(age);
+    if (found == running_.end() || found->second->ending) continue;
+    State& state = *found->second;
+    int64_t count = std::min({state.needs.rows_ready - state.issued, options_.chunk,
+                              options_.max_rows - step.size.rows});
+    if (others_decode) {
+      const int64_t least = std::max<int64_t>(0, kPageSize - prompt_rows);
+      count = std::min(count, std::max(least, RowsWithinBudget(step.size, state.issued, count)));
+    }
+    while (count > 0 && logits + LogitsOf(state, count) > options_.max_logit_rows) --count;
+    if (count == 0 || !MakeRoom(state, count, step)) continue;
+    logits += LogitsOf(state, count);
+    prompt_rows += count;
+    AddPiece(state, count, step);
+  }
+}
+
+int64_t Scheduler::RowsWithinBudget(const StepSize& size, int64_t first, int64_t most) const {
+  const auto fits = [&](int64_t count) {
+    StepSize more = size;
+    more.Add(first, count);
+    return cost_.Predict(more) <= options_.step_budget;
+  };
+  int64_t fitting = 0;
+  for (int64_t beyond = most + 1; beyond - fitting > 1;) {
+    const int64_t middle = fitting + (beyond - fitting) / 2;
+    (fits(middle) ? fitting : beyond) = middle;
+  }
+  return fitting;
+}
+
+// Pages for the next `count` positions, taken from the youngest where the pool is dry. False: not
+// now, or the sequence itself had to go.
+bool Scheduler::MakeRoom(State& state, int64_t count, Step& step) {
+  for (;;) {
+    if (state.pages.PrepareWrite(state.issued, count, &step.copies).ok()) return true;
+    State* youngest = nullptr;
+    for (auto entry = running_.rbegin(); entry != running_.rend(); ++entry) {
+      // Its pages are on their way back.
+      if (entry->second->ending) return false;
+      if (youngest == nullptr) youngest = entry->second;
+    }
+    const bool itself = youngest == &state;
+    MarkEnding(*youngest, End::kPreempted);
+    if (itself) return false;
+  }
+}
+
+// Of the next `count` positions, the last ones whose logits are wanted.
+int64_t Scheduler::LogitsOf(const State& state, int64_t count) {
+  const int64_t end = state.issued + count;
+  const int64_t shown = end - std::max(state.issued, state.needs.logits_from);
+  const bool samples = state.needs.samples && end == state.known;
+  return std::max<int64_t>(shown, samples);
+}
+
+void Scheduler::AddPiece(State& state, int64_t count, Step& step) {
+  Piece piece;
+  piece.sequence = state.id;
+  piece.first = state.issued;
+  piece.count = count;
+  piece.logits = LogitsOf(state, count);
+  piece.samples = state.needs.samples && state.issued + count == state.known;
+  step.pieces.push_back(piece);
+  step.size.Add(piece.first, count);
+  state.issued += count;
+  ++state.steps;
+}
+
+void Scheduler::Commit(int64_t id, absl::Span<const Outcome> outcomes, absl::Duration duration) {
+  CHECK(!out_.empty());
+  const Step step = std::move(out_.front());
+  out_.pop_front();
+  CHECK_EQ(step.id, id);
+  CHECK_EQ(step.pieces.size(), outcomes.size());
+  cost_.Measure(step.size, duration);
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    const Piece& piece = step.pieces[i];
+    const auto found = states_.find(piece.sequence);
+    CHECK(found != states_.end()) << "sequence " << piece.sequence;
+    State& state = *found->second;
+    CHECK_EQ(state.committed, piece.first);
+    state.committed += piece.count;
+    --state.steps;
+    if (outcomes[i] == Outcome::kToken) {
+      CHECK(piece.samples);
+      ++state.known;
+      CHECK_LT(state.known, state.needs.max_tokens);
+    } else if (outcomes[i] == Outcome::kEnd) {
+      CHECK(piece.samples);
+      if (state.ending != End::kCancelled) state.ending = End::kDone;
+    } else {
+      CHECK(!piece.samples);
+      if (!state.needs.samples && state.committed == state.needs.tokens && !state.ending) {
+        state.ending = End::kDone;
+      }
+    }
+    if (state.ending && state.steps == 0) Finish(state);
+  }
+}
+
+}  // namespace minicpmv
