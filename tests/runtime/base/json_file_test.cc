@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "tests/runtime/base/temp_folder.h"
 
 namespace minicpmv {
 namespace {
@@ -156,7 +157,8 @@ TEST(JsonObjectTest, KeepsErrorsShortHoweverLongTheText) {
 }
 
 TEST(JsonObjectTest, ReadsAFileUpToItsLimit) {
-  const std::string path = ::testing::TempDir() + "json_file.json";
+  const TempFolder folder;
+  const std::string path = folder / "config.json";
   std::ofstream(path) << R"({"a": 1})";
   EXPECT_EQ(*JsonObject::Read(path, 8)->Int("a", 0, 9), 1);
   EXPECT_EQ(JsonObject::Read(path, 8)->file(), path);

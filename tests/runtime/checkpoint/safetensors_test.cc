@@ -8,9 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "runtime/base/mapped_file.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/safetensors_writer.h"
+#include "tests/runtime/base/temp_folder.h"
 #include "tests/runtime/checkpoint/safetensors_bytes.h"
 
 namespace minicpmv {
@@ -19,18 +19,9 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// A fresh folder for each test.
 class SafetensorsTest : public ::testing::Test {
  protected:
-  SafetensorsTest()
-      : folder_(::testing::TempDir() + "safetensors_" +
-                ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~SafetensorsTest() override { std::filesystem::remove_all(folder_); }
-
-  std::string In(const std::string& file) const { return folder_ + "/" + file; }
+  std::string In(const std::string& file) const { return temp_ / file; }
 
   void WriteShard(const std::string& file, const std::vector<std::string>& tensors) const {
     SafetensorsWriter writer;
@@ -45,7 +36,8 @@ class SafetensorsTest : public ::testing::Test {
 
   absl::Status OpenStatus() const { return OpenSafetensors(folder_).status(); }
 
-  const std::string folder_;
+  const TempFolder temp_;
+  const std::string& folder_ = temp_.path();
 };
 
 TEST_F(SafetensorsTest, OpensASingleFile) {
@@ -248,11 +240,12 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Written{"tests/testdata/goldens/v26-mini-bf16/checkpoint", "llm.model.norm.weight", DType::kBF16},
         Written{"tests/testdata/goldens/v26-mini-f32/checkpoint", "llm.model.norm.weight", DType::kF32},
-        Written{"tests/testdata/goldens/v26-real-geometry-f32/checkpoint", "llm.model.norm.weight", DType::kF32}),
+        Written{"tests/testdata/goldens/v26-real-geometry-f32/checkpoint", "llm.model.norm.weight", DType::kF32},
+        Written{"tools/nano/model", "llm.model.norm.weight", DType::kBF16}),
     [](const auto& info) {
-      std::string name = std::filesystem::path(info.param.folder).parent_path().filename().string();
+      std::string name = info.param.folder;
       for (char& c : name) {
-        if (c == '-') c = '_';
+        if (c == '-' || c == '/') c = '_';
       }
       return name;
     });

@@ -7,17 +7,22 @@
 #include <filesystem>
 
 #include "absl/status/status.h"
-#include "runtime/base/mapped_file.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "tests/runtime/base/temp_folder.h"
 
 namespace minicpmv {
 namespace {
 
 using ::testing::HasSubstr;
 
-std::string PathOf(const std::string& name) { return ::testing::TempDir() + name + ".safetensors"; }
+class SafetensorsWriterTest : public ::testing::Test {
+ protected:
+  const TempFolder folder_;
+  const std::string path_ = folder_ / "out.safetensors";
+};
+using SafetensorsWriterDeathTest = SafetensorsWriterTest;
 
-TEST(SafetensorsWriterTest, WritesWhatTheCheckpointReads) {
+TEST_F(SafetensorsWriterTest, WritesWhatTheCheckpointReads) {
   const uint8_t bytes[3] = {1, 2, 3};
   const uint16_t halves[2] = {0x3f80, 0xffff};
   const float floats[6] = {0.5f, -1, 2, 3, 4, 5};
@@ -29,9 +34,9 @@ TEST(SafetensorsWriterTest, WritesWhatTheCheckpointReads) {
   writer.Add("a \"name\"\n\xc3\xa9", ConstTensorView(floats, DType::kF32, {2, 3}));
   writer.Add("scalar", ConstTensorView(&number, DType::kI32, {}));
   writer.Add("empty", ConstTensorView(nullptr, DType::kF32, {0, 5}));
-  ASSERT_TRUE(writer.Write(PathOf("all_kinds")).ok());
+  ASSERT_TRUE(writer.Write(path_).ok());
 
-  const auto checkpoint = OpenSafetensors(PathOf("all_kinds"));
+  const auto checkpoint = OpenSafetensors(path_);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_EQ((*checkpoint)->names().size(), 6u);
   EXPECT_EQ((*checkpoint)->bytes(), 3u + 4 + 4 + 24 + 4);
@@ -46,36 +51,36 @@ TEST(SafetensorsWriterTest, WritesWhatTheCheckpointReads) {
   EXPECT_EQ((*checkpoint)->Find("empty")->shape, (Shape{0, 5}));
 }
 
-TEST(SafetensorsWriterTest, CopiesWhatItIsGiven) {
+TEST_F(SafetensorsWriterTest, CopiesWhatItIsGiven) {
   float value = 1;
   SafetensorsWriter writer;
   writer.Add("x", ConstTensorView(&value, DType::kF32, {1}));
   value = 2;
-  ASSERT_TRUE(writer.Write(PathOf("copied")).ok());
-  EXPECT_EQ((*OpenSafetensors(PathOf("copied")))->Find("x")->as<float>()[0], 1);
+  ASSERT_TRUE(writer.Write(path_).ok());
+  EXPECT_EQ((*OpenSafetensors(path_))->Find("x")->as<float>()[0], 1);
 }
 
-TEST(SafetensorsWriterTest, ReplacesAFileUnderAnOpenCheckpoint) {
+TEST_F(SafetensorsWriterTest, ReplacesAFileUnderAnOpenCheckpoint) {
   float value = 1;
   SafetensorsWriter first, second;
   first.Add("x", ConstTensorView(&value, DType::kF32, {1}));
-  ASSERT_TRUE(first.Write(PathOf("replaced")).ok());
-  const auto old = *OpenSafetensors(PathOf("replaced"));
+  ASSERT_TRUE(first.Write(path_).ok());
+  const auto old = *OpenSafetensors(path_);
   value = 2;
   second.Add("x", ConstTensorView(&value, DType::kF32, {1}));
-  ASSERT_TRUE(second.Write(PathOf("replaced")).ok());
+  ASSERT_TRUE(second.Write(path_).ok());
   EXPECT_EQ(old->Find("x")->as<float>()[0], 1);
-  EXPECT_EQ((*OpenSafetensors(PathOf("replaced")))->Find("x")->as<float>()[0], 2);
-  EXPECT_FALSE(std::filesystem::exists(PathOf("replaced") + ".part"));
+  EXPECT_EQ((*OpenSafetensors(path_))->Find("x")->as<float>()[0], 2);
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".part"));
 }
 
-TEST(SafetensorsWriterTest, NamesThePathThatItCannotWrite) {
+TEST_F(SafetensorsWriterTest, NamesThePathThatItCannotWrite) {
   const absl::Status status = SafetensorsWriter().Write("/nowhere/x.safetensors");
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
   EXPECT_THAT(status.message(), HasSubstr("/nowhere/x.safetensors"));
 }
 
-TEST(SafetensorsWriterDeathTest, TakesANameOnce) {
+TEST_F(SafetensorsWriterDeathTest, TakesANameOnce) {
   SafetensorsWriter writer;
   writer.Add("x", ConstTensorView(nullptr, DType::kF32, {0}));
   EXPECT_DEATH(writer.Add("x", ConstTensorView(nullptr, DType::kF32, {0})), "x");
