@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/kernels/operand_checks.h"
 
@@ -74,10 +73,10 @@ void AddTo(TensorView x, ConstTensorView delta) {
   for (int64_t i = 0; i < x.shape.elements(); ++i) x.as<float>()[i] += delta.as<float>()[i];
 }
 
-// One query of one head. key(j) and value(j) point at what `read` understands.
-void Attend(const float* q, int64_t keys, int head_size,
-            absl::FunctionRef<double(int64_t j, int64_t i)> key,
-            absl::FunctionRef<double(int64_t j, int64_t i)> value, float* out) {
+// One query of one head; key(j, i) and value(j, i) are element i of position j.
+template <typename Key, typename Value>
+void Attend(const float* q, int64_t keys, int head_size, const Key& key, const Value& value,
+            float* out) {
   std::vector<double> scores(static_cast<size_t>(keys));
   for (int64_t j = 0; j < keys; ++j) {
     for (int i = 0; i < head_size; ++i) scores[j] += double{q[i]} * key(j, i);

@@ -1,0 +1,429 @@
+// Products with row-major matrices that stay as they are mapped.
+//
+// The order of every sum is that of the numeric contract: eight lanes, element k in lane (k mod 16)
+// / 2, so that of sixteen neighbouring bfloat16 one shift gives the eight even elements and one
+// mask the eight odd ones. Two ways lead there:
+//   Few rows    a vector holds the eight lanes of one sum; the matrix streams through once, at the
+//   speed of the memory. Many rows   a vector holds one lane of many sums, of neighbouring columns.
+//   A panel of columns is widened and transposed
+//               into scratch, lane by lane, and serves all rows; the lanes of a sum are added up
+//               one after the other, and their eight results are joined in the tree's order.
+
+#include <algorithm>
+
+#include "runtime/kernels/cpu/targets.h"
+#include "runtime/kernels/cpu/verbs.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "runtime/kernels/cpu/products.cc"
+#include "hwy/foreach_target.h"
+#include "runtime/kernels/cpu/tile-inl.h"
+#include "runtime/kernels/cpu/vectors-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace minicpmv {
+namespace HWY_NAMESPACE {
+#if HWY_MAX_BYTES >= 32
+
+constexpr int kGroup = 16;  // neighbours in K that make one step of all lanes, twice
+constexpr int kLanes = 8;
+
+// --- Sixteen neighbours as the eight even and the eight odd elements.
+
+HWY_INLINE void LoadGroup(const BF16* p, V8& even, V8& odd) {
+  const hn::FixedTag<uint32_t, 8> u32;
+  const auto both = hn::BitCast(u32, hn::LoadU(hn::FixedTag<uint16_t, 16>(), &p->bits));
+  even = hn::BitCast(f8, hn::ShiftLeft<16>(both));
+  odd = hn::BitCast(f8, hn::And(both, hn::Set(u32, 0xffff0000u)));
+}
+template <typename T>  // float, F16
+HWY_INLINE void LoadGroup(const T* p, V8& even, V8& odd) {
+  const V8 low = Load8(p), high = Load8(p + 8);
+  even = hn::ConcatEven(f8, high, low);
+  odd = hn::ConcatOdd(f8, high, low);
+}
+// The first `count` < 16 of them, and zeros.
+template <typename T>
+HWY_INLINE void LoadPartOfGroup(const T* p, int64_t count, V8& even, V8& odd) {
+  T part[kGroup] = {};
+  std::memcpy(part, p, static_cast<size_t>(count) * sizeof(T));
+  LoadGroup(part, even, odd);
+}
+
+// Calls each(load, g): g rises by sixteen up to `size`; load(p, even, odd) reads the group at p,
+// cut to what is left.
+template <typename Each>
+HWY_INLINE void ForEachGroup(int64_t size, const Each& each) {
+  int64_t g = 0;
+  for (; g + kGroup <= size; g += kGroup) {
+    each([](const auto* p, V8& even, V8& odd) { LoadGroup(p, even, odd); }, g);
+  }
+  if (g < size) {
+    const int64_t left = size - g;
+    each([left](const auto* p, V8& even, V8& odd) { LoadPartOfGroup(p, left, even, odd); }, g);
+  }
+}
+
+int64_t WholeGroups(int64_t size) { return (size + kGroup - 1) / kGroup * kGroup; }
+
+// --- Few rows.
+
+// Up to this many rows the matrix is read faster than a panel of it is transposed.
+constexpr int kFewRows = 4;
+
+// x as groups: the eight even elements, then the eight odd ones; filled up with zeros. to [rows,
+// WholeGroups(columns)]
+void SplitEvenOdd(ConstTensorView x, float* to) {
+  const int64_t columns = x.columns(), padded = WholeGroups(columns);
+  for (int64_t r = 0; r < x.rows(); ++r) {
+    ForEachGroup(columns, [&](auto load, int64_t g) {
+      V8 even, odd;
+      load(x.as<float>() + r * columns + g, even, odd);
+      hn::StoreU(even, f8, to + r * padded + g);
+      hn::StoreU(odd, f8, to + r * padded + g + 8);
+    });
+  }
+}
+
+// Adds one group of kColumns columns to the sums.
+template <int kRows, int kColumns, typename Load, typename T>
+HWY_INLINE void AddGroup(const Load& load, const float* HWY_RESTRICT x, int64_t padded,
+                         const T* HWY_RESTRICT w, int64_t columns_of_x,
+                         V8 (&sums)[kRows][kColumns]) {
+  V8 even[kColumns], odd[kColumns];
+#pragma GCC unroll 8
+  for (int c = 0; c < kColumns; ++c) load(w + c * columns_of_x, even[c], odd[c]);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const V8 x_even = hn::LoadU(f8, x + r * padded), x_odd = hn::LoadU(f8, x + r * padded + 8);
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) {
+      sums[r][c] = hn::MulAdd(x_even, even[c], sums[r][c]);
+      sums[r][c] = hn::MulAdd(x_odd, odd[c], sums[r][c]);
+    }
+  }
+}
+
+// Columns [n, n + kColumns) of one product. x as SplitEvenOdd leaves it.
+template <int kRows, int kColumns, typename T>
+HWY_INLINE void FewRowsTile(const float* x, int64_t columns_of_x, const T* w, const float* bias,
+                            int64_t n, float* out, int64_t columns_of_out) {
+  const int64_t padded = WholeGroups(columns_of_x);
+  V8 sums[kRows][kColumns];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(f8);
+  }
+  w += n * columns_of_x;
+  ForEachGroup(columns_of_x, [&](auto load, int64_t g) {
+    AddGroup<kRows, kColumns>(load, x + g, padded, w + g, columns_of_x, sums);
+  });
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) {
+      const float sum = SumLanes(sums[r][c]);
+      out[r * columns_of_out + n + c] = bias != nullptr ? sum + bias[n + c] : sum;
+    }
+  }
+}
+
+template <int kRows>
+void FewRowsColumns(const float* x, int64_t columns_of_x, const Product& product, int64_t first,
+                    int64_t last) {
+  constexpr int kColumns = kRows == 1 ? 4 : 12 / kRows;
+  const float* bias = product.bias != nullptr ? product.bias->view.as<float>() : nullptr;
+  float* out = product.out.as<float>();
+  const int64_t columns = product.weight->view.rows();
+  WithDType(product.weight->view.dtype, [&](auto element) {
+    const auto* w = product.weight->view.as<decltype(element)>();
+    int64_t n = first;
+    for (; n + kColumns <= last; n += kColumns) {
+      FewRowsTile<kRows, kColumns>(x, columns_of_x, w, bias, n, out, columns);
+    }
+    for (; n < last; ++n) FewRowsTile<kRows, 1>(x, columns_of_x, w, bias, n, out, columns);
+  });
+}
+
+// --- Tasks: a run of columns of one product.
+
+struct ColumnTask {
+  const Product* product;
+  int64_t first, last;
+};
+
+// Cuts the columns of all products into runs of at most `columns`.
+std::vector<ColumnTask> CutColumns(absl::Span<const Product> products, int64_t columns) {
+  std::vector<ColumnTask> tasks;
+  for (const Product& product : products) {
+    const int64_t all = product.weight->view.rows();
+    for (int64_t first = 0; first < all; first += columns) {
+      tasks.push_back({&product, first, std::min(all, first + columns)});
+    }
+  }
+  return tasks;
+}
+
+void MultiplyFewRows(ConstTensorView x, absl::Span<const Product> products, Workers& workers) {
+  // A task reads about a quarter of a megabyte: long enough to stream, short enough to share.
+  constexpr int64_t kTaskElements = int64_t{1} << 17;
+  const int64_t columns = x.columns();
+  float* split = workers.shared().Floats(x.rows() * WholeGroups(columns));
+  SplitEvenOdd(x, split);
+  const auto run = [&](const ColumnTask& task) {
+    WithCount<kFewRows>(static_cast<int>(x.rows()), [&](auto rows) {
+      FewRowsColumns<decltype(rows)::value>(split, columns, *task.product, task.first, task.last);
+    });
+  };
+  int64_t elements = 0;
+  for (const Product& product : products) elements += product.weight->view.shape.elements();
+  if (elements <= kTaskElements) {  // one piece
+    for (const Product& product : products) run({&product, 0, product.weight->view.rows()});
+    return;
+  }
+  const std::vector<ColumnTask> tasks =
+      CutColumns(products, std::max<int64_t>(12, kTaskElements / columns / 12 * 12));
+  workers.RunIfWorth(static_cast<int64_t>(tasks.size()), elements / 8,
+                     [&](int64_t i, Arena&) { run(tasks[i]); });
+}
+
+// --- Many rows.
+
+constexpr int kSliver = 2 * kWidth;         // columns of a tile
+constexpr int kSlivers = 2;                 // of a panel
+constexpr int kPanel = kSlivers * kSliver;  // columns of a panel
+constexpr int64_t kDepth = 128;             // elements of one lane that a tile adds up in one go
+constexpr int64_t kRowsAtOnce = 512;        // rows that share a packed copy of x
+
+// The order in which the lanes are added up: a sum waits until its neighbour in the tree is there.
+constexpr int kTreeOrder[kLanes] = {0, 4, 2, 6, 1, 5, 3, 7};
+
+// Where the elements of one lane lie, in packed rows and in panels: in runs of `depth` elements; a
+// run holds the elements of its `width` rows or columns beside each other, cut into tiles.
+struct Layout {
+  explicit Layout(int64_t columns) : lane(WholeGroups(columns) / kLanes) {
+    runs = (lane + kDepth - 1) / kDepth;
+    depth = (lane / 2 + runs - 1) / runs *
+            2;  // even: a group gives a lane two elements, and they stay together
+    runs = (lane + depth - 1) / depth;
+  }
+  int64_t Steps(int64_t run) const { return std::min(depth, lane - run * depth); }
+  // The first element of a run whose lines hold `width` elements.
+  int64_t Run(int l, int64_t run, int64_t width) const { return (l * lane + run * depth) * width; }
+
+  int64_t lane;   // elements of one lane, padding included
+  int64_t depth;  // elements of a run; the last one may be shorter
+  int64_t runs;
+};
+
+// Rows [first, first + count) of x as one tile of a packed block of `width` rows.
+void PackRows(ConstTensorView x, int64_t first, int count, int64_t width, const Layout& layout,
+              float* block) {
+  const int64_t columns = x.columns();
+  const float* rows = x.as<float>() + first * columns;
+  for (int l = 0; l < kLanes; ++l) {
+    for (int64_t run = 0; run < layout.runs; ++run) {
+      const int64_t steps = layout.Steps(run);
+      float* to = block + layout.Run(l, run, width) + first % kRowsAtOnce * steps;
+      for (int64_t s = 0; s < steps; ++s) {
+        const int64_t element = run * layout.depth + s;
+        const int64_t k = element / 2 * kGroup + 2 * l + element % 2;
+        for (int r = 0; r < count; ++r) *to++ = k < columns ? rows[r * columns + k] : 0;
+      }
+    }
+  }
+}
+
+// Columns [first, last) of a matrix as a panel.
+template <typename T>
+void WidenPanel(const T* w, int64_t columns_of_x, int64_t first, int64_t last, const Layout& layout,
+                float* panel) {
+  for (int sliver = 0; sliver < kSlivers; ++sliver) {
+    for (int part = 0; part < kSliver; part += 8) {
+      const int64_t n = first + sliver * kSliver + part;
+      ForEachGroup(columns_of_x, [&](auto load, int64_t g) {
+        V8 even[8], odd[8];
+#pragma GCC unroll 8
+        for (int c = 0; c < 8; ++c) {
+          even[c] = odd[c] = hn::Zero(f8);
+          if (n + c < last) load(w + (n + c) * columns_of_x + g, even[c], odd[c]);
+        }
+        Transpose8(even);
+        Transpose8(odd);
+        const int64_t element = g / kGroup * 2, run = element / layout.depth;
+        const int64_t line = sliver * layout.Steps(run) + element - run * layout.depth;
+#pragma GCC unroll 8
+        for (int l = 0; l < kLanes; ++l) {
+          float* to = panel + layout.Run(l, run, kPanel) + line * kSliver + part;
+          hn::StoreU(even[l], f8, to);
+          hn::StoreU(odd[l], f8, to + kSliver);
+        }
+      });
+    }
+  }
+}
+
+// A tile of sums in memory, between two visits.
+template <int kRows>
+HWY_INLINE void StoreTile(const VW (&c)[kRows][2], float* to) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    hn::StoreU(c[r][0], fw, to + r * kSliver);
+    hn::StoreU(c[r][1], fw, to + r * kSliver + kWidth);
+  }
+}
+template <int kRows>
+HWY_INLINE void AddTile(const float* from, VW (&c)[kRows][2]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    c[r][0] = hn::Add(hn::LoadU(fw, from + r * kSliver), c[r][0]);
+    c[r][1] = hn::Add(hn::LoadU(fw, from + r * kSliver + kWidth), c[r][1]);
+  }
+}
+
+// Sums of a panel that wait: the lane being added up, and finished ones on three levels of the
+// tree.
+struct Waiting {
+  float* lane;
+  float* levels[3];
+};
+
+// Adds one run of one lane to a tile, and after its last run joins the lane with those that wait.
+// True when the sums are whole.
+template <int kRows>
+HWY_INLINE bool AddRun(const float* a, const float* b, int64_t steps, int place, bool is_first,
+                       bool is_last, const Waiting& waiting, int64_t at, VW (&c)[kRows][2]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    c[r][0] = is_first ? hn::Zero(fw) : hn::LoadU(fw, waiting.lane + at + r * kSliver);
+    c[r][1] = is_first ? hn::Zero(fw) : hn::LoadU(fw, waiting.lane + at + r * kSliver + kWidth);
+  }
+  Accumulate<kRows, 2, 1>(a, kRows, b, kSliver, steps, c);
+  if (!is_last) {
+    StoreTile(c, waiting.lane + at);
+    return false;
+  }
+  int level = 0;
+  for (; place >> level & 1; ++level) AddTile(waiting.levels[level] + at, c);
+  if (level == 3) return true;
+  StoreTile(c, waiting.levels[level] + at);
+  return false;
+}
+
+template <int kRows>
+HWY_INLINE void WriteTile(VW (&c)[kRows][2], const float* bias, float* out, int64_t columns_of_out,
+                          int64_t columns) {
+  if (columns >= kSliver) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) {
+        if (bias != nullptr) c[r][v] = hn::Add(c[r][v], hn::LoadU(fw, bias + v * kWidth));
+        hn::StoreU(c[r][v], fw, out + r * columns_of_out + v * kWidth);
+      }
+    }
+    return;
+  }
+  float tile[kRows * kSliver];
+  StoreTile(c, tile);
+  for (int r = 0; r < kRows; ++r) {
+    for (int64_t n = 0; n < columns; ++n) {
+      out[r * columns_of_out + n] = tile[r * kSliver + n] + (bias != nullptr ? bias[n] : 0);
+    }
+  }
+}
+
+// Rows of a block that are computed together: tiles of kTileRows, the last one may be shorter. Row
+// 0 of the block is row `first` of x.
+struct RowBlock {
+  int64_t first, count;
+  const float* packed;
+};
+
+void MultiplyPanel(const RowBlock& rows, const Layout& layout, const ColumnTask& task,
+                   Arena& arena) {
+  const Product& product = *task.product;
+  const int64_t columns = product.weight->view.rows();
+  const float* bias = product.bias != nullptr ? product.bias->view.as<float>() : nullptr;
+  float* out = product.out.as<float>() + rows.first * columns;
+  const int64_t sums = rows.count * kPanel;
+  float* panel = arena.Floats(layout.lane * kLanes * kPanel + 4 * sums);
+  float* first_sum = panel + layout.lane * kLanes * kPanel;
+  const Waiting waiting = {first_sum,
+                           {first_sum + sums, first_sum + 2 * sums, first_sum + 3 * sums}};
+  WithDType(product.weight->view.dtype, [&](auto element) {
+    WidenPanel(product.weight->view.as<decltype(element)>(), product.weight->view.columns(),
+               task.first, task.last, layout, panel);
+  });
+  for (int place = 0; place < kLanes; ++place) {
+    const int l = kTreeOrder[place];
+    for (int64_t run = 0; run < layout.runs; ++run) {
+      const int64_t steps = layout.Steps(run);
+      const float* a = rows.packed + layout.Run(l, run, rows.count);
+      for (int sliver = 0; sliver < kSlivers; ++sliver) {
+        const int64_t n = task.first + sliver * kSliver;
+        if (n >= task.last) break;
+        const float* b = panel + layout.Run(l, run, kPanel) + sliver * steps * kSliver;
+        const auto tile = [&](auto count, int64_t row) {
+          constexpr int kRows = decltype(count)::value;
+          VW c[kRows][2];
+          if (AddRun(a + row * steps, b, steps, place, run == 0, run + 1 == layout.runs, waiting,
+                     (sliver * rows.count + row) * kSliver, c)) {
+            WriteTile(c, bias != nullptr ? bias + n : nullptr, out + row * columns + n, columns,
+                      task.last - n);
+          }
+        };
+        int64_t row = 0;
+        for (; row + kTileRows <= rows.count; row += kTileRows)
+          tile(std::integral_constant<int, kTileRows>(), row);
+        if (row < rows.count) {
+          WithCount<kTileRows>(static_cast<int>(rows.count - row),
+                               [&](auto count) { tile(count, row); });
+        }
+      }
+    }
+  }
+}
+
+void MultiplyManyRows(ConstTensorView x, absl::Span<const Product> products, Workers& workers) {
+  const Layout layout(x.columns());
+  const std::vector<ColumnTask> tasks = CutColumns(products, kPanel);
+  for (int64_t first = 0; first < x.rows(); first += kRowsAtOnce) {
+    const int64_t count = std::min(kRowsAtOnce, x.rows() - first);
+    float* packed = workers.shared().Floats(count * layout.lane * kLanes);
+    workers.Run((count + kTileRows - 1) / kTileRows, [&](int64_t tile, Arena&) {
+      const int64_t row = tile * kTileRows;
+      PackRows(x, first + row, static_cast<int>(std::min<int64_t>(kTileRows, count - row)), count,
+               layout, packed);
+    });
+    workers.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i, Arena& arena) {
+      MultiplyPanel({first, count, packed}, layout, tasks[i], arena);
+    });
+  }
+}
+
+void MatMulMany(ConstTensorView x, absl::Span<const Product> products, Workers& workers) {
+  if (x.rows() == 0) return;
+  x.rows() <= kFewRows ? MultiplyFewRows(x, products, workers)
+                       : MultiplyManyRows(x, products, workers);
+}
+
+const ProductVerbs* FindProductVerbs() {
+  static constexpr ProductVerbs kVerbs = {MatMulMany};
+  return &kVerbs;
+}
+
+#else
+const ProductVerbs* FindProductVerbs() { return nullptr; }
+#endif
+}  // namespace HWY_NAMESPACE
+}  // namespace minicpmv
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace minicpmv {
+
+HWY_EXPORT(FindProductVerbs);
+const ProductVerbs* GetProductVerbs() { return HWY_DYNAMIC_DISPATCH(FindProductVerbs)(); }
+
+}  // namespace minicpmv
+#endif
