@@ -4,9 +4,8 @@
     python3 make.py                 # needs Pillow 10.1.0 and libjpeg-turbo's cjpeg (Debian: libjpeg-turbo-progs)
 
 expected.json: for each file the size and the RGB bytes (base64) of Image.open(file).convert("RGB"), and for files that
-carry EXIF "upright", size and bytes after ImageOps.exif_transpose. resize.json: CRC-32 of the RGB bytes of the synthetic
-picture below after resize(BICUBIC). Pillow 10.1.0 is the version the models were published with; it differs from older
-ones in what lies past the end of a palette.
+carry EXIF "upright", size and bytes after ImageOps.exif_transpose. Pillow 10.1.0 is the version the models were published
+with; it differs from older ones in what lies past the end of a palette.
 """
 import base64
 import io
@@ -237,26 +236,6 @@ def oriented():
     yield "orientation5-prefixed.webp", saved(scene(), "WEBP", quality=70, exif=b"Exif\0\0" + exif(5))
 
 
-# Resizing ---------------------------------------------------------------------------------------------------------------
-
-def synthetic(width, height):
-    image = Image.new("RGB", (width, height))
-    image.putdata([((7 * x + 13 * y) % 256, (x * x + 3 * y) % 256, (x * y + 5 * x) % 256)
-                   for y in range(height) for x in range(width)])
-    return image
-
-
-RESIZES = [(1, 1, 448, 448), (448, 448, 1, 1), (1, 300, 14, 700), (300, 1, 700, 14), (3, 5, 5, 3), (60, 40, 60, 40),
-           (60, 40, 61, 40), (60, 40, 60, 39), (700, 500, 532, 378), (640, 480, 728, 546), (1000, 420, 686, 294),
-           (97, 103, 13, 211), (256, 2, 3, 255), (2, 2, 3, 3), (333, 222, 111, 74), (1024, 768, 518, 392)]
-
-
-def resizes():
-    for width, height, to_width, to_height in RESIZES:
-        resized = synthetic(width, height).resize((to_width, to_height), Image.BICUBIC)
-        yield {"from": [width, height], "to": [to_width, to_height], "crc32": zlib.crc32(resized.tobytes())}
-
-
 # Shapes whose pixels the tests know by a formula ---------------------------------------------------------------------------
 
 def strip(width, height):
@@ -287,8 +266,6 @@ def main():
     (HERE / "30000x1.png").write_bytes(strip(30000, 1))
     lines = ",\n".join(json.dumps(entry) for entry in expected)
     (HERE / "expected.json").write_text(f'{{"pillow": "{PIL.__version__}", "files": [\n{lines}\n]}}\n')
-    lines = ",\n".join(json.dumps(entry) for entry in resizes())
-    (HERE / "resize.json").write_text(f'{{"pillow": "{PIL.__version__}", "cases": [\n{lines}\n]}}\n')
     print(f"{len(expected)} pictures")
 
 
