@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <csetjmp>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -48,11 +49,20 @@ class PngReader {
 
   // Reads up to the pixels and settles how rows will look: samples of 8 bits without alpha, only
   // grey may keep 16. Palette indices stay indices.
-  absl::Status Open() { return TryOpen() ? absl::OkStatus() : Failure(); }
+  absl::Status Open() {
+    const size_t bytes = rest_.size();
+    if (!TryReadHeader()) return Failure();
+    // Deflate shrinks by 1032 at most: nothing is allocated, here or by the library, for a file
+    // that cannot hold what it states.
+    constexpr size_t kLargestRatio = 1032;
+    if (png_get_rowbytes(png_, info_) * height() / kLargestRatio > bytes) {
+      return absl::DataLossError("the PNG is cut short");
+    }
+    return TryChooseRows() ? absl::OkStatus() : Failure();
+  }
 
   int width() const { return static_cast<int>(png_get_image_width(png_, info_)); }
   int height() const { return static_cast<int>(png_get_image_height(png_, info_)); }
-  size_t stored_row_bytes() const { return stored_row_bytes_; }
   size_t row_bytes() const { return png_get_rowbytes(png_, info_); }
   bool is_palette() const { return png_get_color_type(png_, info_) == PNG_COLOR_TYPE_PALETTE; }
   bool is_rgb() const { return png_get_channels(png_, info_) == 3; }
@@ -73,6 +83,11 @@ class PngReader {
     std::longjmp(Self(png_get_error_ptr(png)).jump_, 1);
   }
   static void Warning(png_structp, png_const_charp) {}
+  static png_voidp Allocate(png_structp png, png_alloc_size_t size) {
+    const png_voidp memory = std::malloc(size);
+    if (memory == nullptr) Self(png_get_mem_ptr(png)).is_out_of_memory_ = true;
+    return memory;
+  }
   static void Read(png_structp png, png_bytep out, size_t size) {
     PngReader& self = Self(png_get_io_ptr(png));
     if (size > self.rest_.size()) {
@@ -83,9 +98,10 @@ class PngReader {
     self.rest_.remove_prefix(size);
   }
 
-  bool TryOpen() {
+  bool TryReadHeader() {
     if (setjmp(jump_) != 0) return false;
-    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, Error, Warning);
+    png_ = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, this, Error, Warning, this, Allocate,
+                                    nullptr);
     if (png_ == nullptr) return false;
     info_ = png_create_info_struct(png_);
     if (info_ == nullptr) return false;
@@ -97,8 +113,11 @@ class PngReader {
     png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
     png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
     png_read_info(png_, info_);
+    return true;
+  }
 
-    stored_row_bytes_ = png_get_rowbytes(png_, info_);
+  bool TryChooseRows() {
+    if (setjmp(jump_) != 0) return false;
     const int colour = png_get_color_type(png_, info_);
     const int depth = png_get_bit_depth(png_, info_);
     if (colour == PNG_COLOR_TYPE_GRAY && depth < 8) png_set_expand_gray_1_2_4_to_8(png_);
@@ -122,8 +141,7 @@ class PngReader {
   }
 
   absl::Status Failure() const {
-    if (png_ == nullptr || info_ == nullptr)
-      return absl::ResourceExhaustedError("no memory to decode the PNG");
+    if (is_out_of_memory_) return absl::ResourceExhaustedError("no memory to decode the PNG");
     return absl::DataLossError(is_short_ ? "the PNG is cut short" : "the PNG is damaged");
   }
 
@@ -132,8 +150,8 @@ class PngReader {
   png_infop info_ = nullptr;
   std::jmp_buf jump_;
   int passes_ = 1;
-  size_t stored_row_bytes_ = 0;
   bool is_short_ = false;
+  bool is_out_of_memory_ = false;
 };
 
 }  // namespace
@@ -161,12 +179,6 @@ absl::StatusOr<Image> DecodePng(absl::Span<const uint8_t> bytes, const ImageHead
   RETURN_IF_ERROR(reader.Open());
   CHECK(reader.width() == header.width && reader.height() == header.height);
 
-  // Deflate shrinks by 1032 at most: nothing is allocated for a file that cannot hold what it
-  // states.
-  constexpr size_t kLargestRatio = 1032;
-  if (reader.stored_row_bytes() * size_t(header.height) / kLargestRatio > bytes.size()) {
-    return absl::DataLossError("the PNG is cut short");
-  }
   const size_t pixels = size_t(header.width) * header.height;
   Image image{header.width, header.height, std::vector<uint8_t>(3 * pixels)};
   if (reader.is_rgb()) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "absl/base/config.h"
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "runtime/media/image.h"
@@ -150,7 +151,7 @@ TEST(BadImageTest, HoldsToTheLimitsOfItsCaller) {
 // Counts address space, not time, so the verdict does not depend on how busy the machine is.
 // Sanitizers reserve address space of their own, so there only the status is looked at.
 void WithMemory(rlim_t more, const std::function<void()>& act) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   act();
 #else
   rlimit before;
@@ -183,6 +184,7 @@ TEST(BadImageTest, RefusesAPngThatClaimsTwoToTheThirtyFirstPixelsWithoutPayingFo
     // As large as allowed, but its few bytes cannot hold that many pixels.
     EXPECT_EQ(StatusOf(PngThatClaims(8192, 4096)).code(), StatusCode::kDataLoss);
     EXPECT_EQ(StatusOf(PngThatClaims(1 << 25, 1)).code(), StatusCode::kDataLoss);
+    EXPECT_EQ(StatusOf(PngThatClaims(1, 1 << 25)).code(), StatusCode::kDataLoss);
   });
 }
 
