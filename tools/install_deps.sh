@@ -35,10 +35,13 @@ apt() {
   shift
   log=$(mktemp)
   {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@" -o APT::Status-Fd=1 2>>"$log" </dev/null || echo "failed:$?"
+    # The status needs a descriptor of its own, as apt closes it to packages' scripts; sudo passes on the first three
+    # only, so it is opened behind sudo.
+    as_root bash -c 'exec 3>&1 1>&2; DEBIAN_FRONTEND=noninteractive exec apt-get "$@"' apt-get "$@" \
+      -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 2>>"$log" </dev/null || echo "failed:$?"
   } | {
     while true; do
-      if IFS= read -r -t 5 line; then
+      if IFS= read -r -t 3 line; then
         case $line in
           dlstatus:*:*:* | pmstatus:*:*:*)
             IFS=: read -r kind _ percent _ <<<"$line"
@@ -49,12 +52,12 @@ apt() {
       elif [ $? -le 128 ]; then
         break  # the end of the pipe; a timeout is above 128
       fi
-      if [ $((SECONDS - last)) -ge 5 ]; then
+      if [ $((SECONDS - last)) -ge 3 ]; then
         last=$SECONDS
         echo "packages: $step, $what ${percent%.*}/100 %"
       fi
     done
-    [ "$status" = 0 ] || { cat "$log"; exit "$status"; }
+    [ "$status" = 0 ] || { tail -n 40 "$log"; exit "$status"; }
   } || status=$?
   rm -f "$log"
   return "$status"
