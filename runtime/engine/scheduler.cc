@@ -20,18 +20,21 @@ int64_t Scheduler::MostPositions(const Sequence& needs) {
   return needs.samples ? needs.max_tokens - 1 : needs.tokens;
 }
 
+absl::Status Scheduler::CheckFits(const Sequence& sequence, int64_t pages) {
+  const int64_t needed = PagesFor(MostPositions(sequence));
+  if (needed <= pages) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("a sequence of ", sequence.tokens, " tokens that may grow to ",
+                   std::max(sequence.tokens, sequence.max_tokens), " needs ", needed, " pages of ",
+                   kPageSize, " positions; there are ", pages));
+}
+
 absl::Status Scheduler::Add(SequenceId id, const Sequence& sequence) {
   CHECK_GT(id, last_added_);
   CHECK_GE(sequence.tokens, 1);
   CHECK(sequence.rows_ready >= 0 && sequence.rows_ready <= sequence.tokens) << sequence.rows_ready;
   CHECK(!sequence.samples || sequence.max_tokens > sequence.tokens) << sequence.max_tokens;
-  const int64_t pages = PagesFor(MostPositions(sequence));
-  if (pages > pool_.pages()) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("a sequence of ", sequence.tokens, " tokens that may grow to ",
-                     std::max(sequence.tokens, sequence.max_tokens), " needs ", pages, " pages of ",
-                     kPageSize, " positions; there are ", pool_.pages()));
-  }
+  if (absl::Status fits = CheckFits(sequence, pool_.pages()); !fits.ok()) return fits;
   last_added_ = id;
   auto state = std::make_unique<State>(id, Age(sequence.again < 0 ? id : sequence.again, id),
                                        sequence, pool_);

@@ -92,8 +92,9 @@ class Scheduler {
   // The pool outlives the scheduler and is nobody else's.
   Scheduler(const SchedulerOptions& options, PagePool& pool);
 
-  // `id` is larger than all before. RESOURCE_EXHAUSTED: all pages together are too few for
-  // max_tokens.
+  // RESOURCE_EXHAUSTED: all pages together are too few for the most that the sequence may become.
+  static absl::Status CheckFits(const Sequence& sequence, int64_t pages);
+  // `id` is larger than all before. RESOURCE_EXHAUSTED: see CheckFits.
   absl::Status Add(SequenceId id, const Sequence& sequence);
   // The first `tokens` can be computed; never fewer than before. Unknown ids are passed over: it
   // may have ended.
