@@ -41,13 +41,13 @@ const Alphabet& TheAlphabet() {
 
 absl::string_view SpellingOf(uint8_t byte) { return TheAlphabet().spellings[byte]; }
 
-std::string BytesOfSpelling(absl::string_view token) {
+std::optional<std::string> BytesOfSpelling(absl::string_view token) {
   std::string bytes;
   for (absl::string_view rest = token; !rest.empty();) {
     const Utf8Step step = NextUtf8(rest);
-    if (step.kind != Utf8Step::kWhole) return std::string(token);
+    if (step.kind != Utf8Step::kWhole) return std::nullopt;
     const char32_t code = CodePointOf(rest.substr(0, step.length));
-    if (code >= kCodes || TheAlphabet().bytes[code] < 0) return std::string(token);
+    if (code >= kCodes || TheAlphabet().bytes[code] < 0) return std::nullopt;
     bytes.push_back(static_cast<char>(TheAlphabet().bytes[code]));
     rest.remove_prefix(step.length);
   }

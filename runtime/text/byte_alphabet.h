@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -14,8 +15,7 @@ namespace minicpmv {
 // The character of a byte, in UTF-8.
 absl::string_view SpellingOf(uint8_t byte);
 
-// The bytes of a token so spelled. A token with a character outside the alphabet (a tag with a
-// space in it, say) is taken as it stands, all of it.
-std::string BytesOfSpelling(absl::string_view token);
+// The bytes of a token so spelled; nothing if a character is outside the alphabet.
+std::optional<std::string> BytesOfSpelling(absl::string_view token);
 
 }  // namespace minicpmv

@@ -47,7 +47,9 @@ Tokenizer::Tokenizer(const TokenizerSpec& spec, std::unique_ptr<Splitter> splitt
   for (const auto& [token, id] : spec.vocabulary) size = std::max(size, id + 1);
   for (const auto& [content, id] : spec.tags) size = std::max(size, id + 1);
   std::vector<std::string> tokens(size);
-  for (const auto& [token, id] : spec.vocabulary) tokens[id] = BytesOfSpelling(token);
+  // A token outside the byte alphabet stands for itself; no merge can lead to it.
+  for (const auto& [token, id] : spec.vocabulary)
+    tokens[id] = BytesOfSpelling(token).value_or(token);
   for (const auto& [content, id] : spec.tags) tokens[id] = content;  // as it stands in a text
   starts_.reserve(tokens.size() + 1);
   for (const std::string& token : tokens) {
@@ -66,7 +68,9 @@ Tokenizer::Tokenizer(const TokenizerSpec& spec, std::unique_ptr<Splitter> splitt
   bpe_ = std::make_unique<Bpe>(byte_tokens, merges);
   if (spec.ignore_merges) {
     for (const auto& [token, id] : spec.vocabulary) {
-      if (!IsSpecial(id)) whole_pieces_.emplace(BytesOf(id), id);
+      if (BytesOfSpelling(token).has_value() && !IsSpecial(id)) {
+        whole_pieces_.emplace(BytesOf(id), id);
+      }
     }
   }
 }

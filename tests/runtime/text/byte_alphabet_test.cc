@@ -32,9 +32,9 @@ TEST(ByteAlphabetTest, ReadsBackWhatItSpells) {
   EXPECT_EQ(BytesOfSpelling("Ġä¸Ń"), " 中");
 }
 
-TEST(ByteAlphabetTest, TakesATokenOutsideTheAlphabetAsItStands) {
-  EXPECT_EQ(BytesOfSpelling("<a b>"), "<a b>");
-  EXPECT_EQ(BytesOfSpelling("Ġ中"), "Ġ中");
+TEST(ByteAlphabetTest, RefusesATokenOutsideTheAlphabet) {
+  EXPECT_EQ(BytesOfSpelling("<a b>"), std::nullopt);
+  EXPECT_EQ(BytesOfSpelling("Ġ中"), std::nullopt);
   EXPECT_EQ(BytesOfSpelling(""), "");
 }
 
