@@ -120,8 +120,10 @@ Image ResizeBicubic(const Image& image, int width, int height) {
   CHECK(width > 0 && height > 0) << width << " x " << height;
   CHECK(image.width > 0 && image.height > 0) << image.width << " x " << image.height;
   if (width == image.width) return height == image.height ? image : ResizeColumns(image, height);
-  const int64_t rows_lost = int64_t{image.height} - height, columns_lost = int64_t{image.width} - width;
-  if (rows_lost > 0 && rows_lost > 2 * columns_lost) return ResizeRows(ResizeColumns(image, height), width);
+  const int64_t rows_lost = int64_t{image.height} - height;
+  const int64_t columns_lost = int64_t{image.width} - width;
+  if (rows_lost > 0 && rows_lost > 2 * columns_lost)
+    return ResizeRows(ResizeColumns(image, height), width);
   const Image wide = ResizeRows(image, width);
   return height == image.height ? wide : ResizeColumns(wide, height);
 }

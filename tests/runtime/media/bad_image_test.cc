@@ -150,7 +150,7 @@ TEST(BadImageTest, HoldsToTheLimitsOfItsCaller) {
 
 // Counts address space, not time, so the verdict does not depend on how busy the machine is.
 // Sanitizers reserve address space of their own, so there only the status is looked at.
-void WithMemory(rlim_t more, const std::function<void()>& act) {
+void WithMemory([[maybe_unused]] rlim_t more, const std::function<void()>& act) {
 #if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   act();
 #else
