@@ -59,9 +59,11 @@ TEST_P(TinyModelsTest, TowerAndResamplerAnswerAsTheOriginal) {
     ASSERT_TRUE(encoder->EncodePatched(grids, TensorView(rows.data(), DType::kF32, Shape{8, 256}), &observer).ok());
 
     const nlohmann::json& patches = vectors["vision"][second_first ? "v26_subimage1_patches" : "v26_subimage0_patches"];
-    ASSERT_EQ(tower.size(), patches.size() * 32);
+    const size_t count = tower.size() / 32;
+    const size_t recorded[] = {0, count / 2, count - 1};
+    ASSERT_EQ(patches.size(), std::size(recorded));
     for (size_t p = 0; p < patches.size(); ++p) {
-      for (size_t i = 0; i < 32; ++i) EXPECT_NEAR(tower[p * 32 + i], patches[p][i].get<float>(), 2e-5) << p << "," << i;
+      for (size_t i = 0; i < 32; ++i) EXPECT_NEAR(tower[recorded[p] * 32 + i], patches[p][i].get<float>(), 2e-5) << p << "," << i;
     }
     for (int image = 0; image < 2; ++image) {
       const std::string name = std::to_string(second_first ? 1 - image : image);
