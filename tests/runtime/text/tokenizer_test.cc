@@ -267,6 +267,11 @@ TEST_F(PublishedTokenizerTest, HasTheSpecialTokensOfTheModel) {
               ElementsAre(128244, 151646, 151647));
 }
 
+// Its longest token is 128 spaces, seven merges deep.
+TEST_F(PublishedTokenizerTest, EncodesTenMegabytesOfSpaces) {
+  EXPECT_EQ(Ids(*tokenizer_, std::string(10'240'000, ' ')).size(), 80'000u);
+}
+
 TEST_F(PublishedTokenizerTest, BringsRandomTextBack) { ExpectRoundTrips(*tokenizer_, 5000); }
 
 }  // namespace
