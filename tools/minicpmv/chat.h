@@ -1,0 +1,22 @@
+#pragma once
+
+#include "absl/status/status.h"
+#include "tools/minicpmv/local_model.h"
+#include "tools/minicpmv/question.h"
+#include "tools/minicpmv/reply_options.h"
+
+namespace minicpmv {
+
+struct ChatOptions {
+  LocalModelOptions model;
+  QuestionOptions question;
+  ReplyOptions reply;
+  bool json = false;  // one object instead of the stream
+  bool bill = false;  // a line on standard error after the answer
+};
+
+// Answers one question, which may come through a pipe; without any, and with a terminal on standard input, holds a
+// conversation.
+absl::Status Chat(const ChatOptions& options);
+
+}  // namespace minicpmv

@@ -1,0 +1,34 @@
+#include <csignal>
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
+#include "tools/minicpmv/command_line.h"
+#include "tools/minicpmv/errors.h"
+#include "tools/minicpmv/output.h"
+
+namespace minicpmv {
+namespace {
+
+absl::Status Run(const ChatOptions& options) { return Chat(options); }
+absl::Status Run(const TraceOptions& options) { return Trace(options); }
+absl::Status Run(const TokenizeOptions& options) { return Tokenize(options); }
+absl::Status Run(const InspectOptions& options) { return Inspect(options); }
+absl::Status Run(const BenchOptions& options) { return Bench(options); }
+
+absl::Status Main(int argc, const char* const* argv) {
+  ASSIGN_OR_RETURN(const std::optional<Command> command, ParseCommandLine(argc, argv));
+  if (!command.has_value()) return absl::OkStatus();
+  return std::visit([](const auto& options) { return Run(options); }, *command);
+}
+
+}  // namespace
+}  // namespace minicpmv
+
+int main(int argc, char** argv) {
+  // A reader that has gone is an error of write(), with words, and sequences in flight end in order.
+  std::signal(SIGPIPE, SIG_IGN);
+  const absl::Status status = minicpmv::Main(argc, argv);
+  if (!status.ok()) minicpmv::WriteNotice(absl::StrCat(minicpmv::ErrorLine(status), "\n"));
+  return minicpmv::ExitStatusOf(status);
+}
