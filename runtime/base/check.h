@@ -24,9 +24,10 @@ struct CheckVoid {
 }  // namespace minicpmv
 
 // What only a bug can cause. CHECK(pages > 0) << "after " << taken;  prints the values and aborts.
-#define CHECK(condition)                   \
-  (condition) ? static_cast<void>(0)       \
-              : ::minicpmv::CheckVoid() & ::minicpmv::CheckFailure(__FILE__, __LINE__, #condition).stream()
+#define CHECK(condition)                  \
+  (condition) ? static_cast<void>(0)      \
+              : ::minicpmv::CheckVoid() & \
+                    ::minicpmv::CheckFailure(__FILE__, __LINE__, #condition).stream()
 #define CHECK_OP(op, a, b) CHECK((a)op(b)) << "(" << (a) << " against " << (b) << ") "
 #define CHECK_EQ(a, b) CHECK_OP(==, a, b)
 #define CHECK_NE(a, b) CHECK_OP(!=, a, b)

@@ -34,7 +34,8 @@ bool IsDeeperThan(absl::string_view text, int limit) {
   return false;
 }
 
-// Readers turn one value into a T; `path` is the field's whole name. They are handed down by the getters below.
+// Readers turn one value into a T; `path` is the field's whole name. They are handed down by the
+// getters below.
 absl::Status Wrong(const std::string& file, const std::string& path, absl::string_view words) {
   return absl::InvalidArgumentError(absl::StrCat(file, ": ", Quoted(path), " ", words));
 }
@@ -58,9 +59,11 @@ struct Place {
 auto IntReader(int64_t min, int64_t max) {
   return [min, max](const Json& value, const Place& place) -> absl::StatusOr<int64_t> {
     if (!value.is_number_integer()) return place.Not(value, "a whole number");
-    const bool too_large = value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX};
+    const bool too_large =
+        value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX};
     const int64_t number = value.get<int64_t>();
-    if (too_large || number < min || number > max) return place.Not(value, absl::StrCat("in [", min, ", ", max, "]"));
+    if (too_large || number < min || number > max)
+      return place.Not(value, absl::StrCat("in [", min, ", ", max, "]"));
     return number;
   };
 }
@@ -97,10 +100,13 @@ absl::StatusOr<JsonObject> JsonObject::Parse(absl::string_view text, absl::strin
   auto value = std::make_shared<Json>();
   try {
     *value = Json::parse(text.begin(), text.end());
-  } catch (const Json::exception& error) {  // a syntax error, invalid UTF-8, a number too large; says where
-    return absl::InvalidArgumentError(absl::StrCat(name, ": not valid JSON: ", Quoted(error.what(), 200)));
+  } catch (const Json::exception&
+               error) {  // a syntax error, invalid UTF-8, a number too large; says where
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": not valid JSON: ", Quoted(error.what(), 200)));
   }
-  if (!value->is_object()) return absl::InvalidArgumentError(absl::StrCat(name, ": not a JSON object"));
+  if (!value->is_object())
+    return absl::InvalidArgumentError(absl::StrCat(name, ": not a JSON object"));
   return JsonObject(std::move(value), std::string(name), "");
 }
 
@@ -163,7 +169,8 @@ auto JsonObject::ListOf(const Reader& read) const {
 auto JsonObject::ObjectReader() const {
   return [this](const Json& value, const Place& place) -> absl::StatusOr<JsonObject> {
     if (!value.is_object()) return place.Not(value, "an object");
-    return JsonObject(std::shared_ptr<const Json>(value_, &value), file_, absl::StrCat(place.path, "."));
+    return JsonObject(std::shared_ptr<const Json>(value_, &value), file_,
+                      absl::StrCat(place.path, "."));
   };
 }
 
@@ -174,51 +181,65 @@ absl::Status JsonObject::Error(absl::string_view key, absl::string_view words) c
 absl::StatusOr<int64_t> JsonObject::Int(absl::string_view key, int64_t min, int64_t max) const {
   return Required(key, IntReader(min, max));
 }
-absl::StatusOr<std::optional<int64_t>> JsonObject::OptionalInt(absl::string_view key, int64_t min, int64_t max) const {
+absl::StatusOr<std::optional<int64_t>> JsonObject::OptionalInt(absl::string_view key, int64_t min,
+                                                               int64_t max) const {
   return Optional(key, IntReader(min, max));
 }
-absl::StatusOr<double> JsonObject::Number(absl::string_view key) const { return Required(key, ReadNumber); }
+absl::StatusOr<double> JsonObject::Number(absl::string_view key) const {
+  return Required(key, ReadNumber);
+}
 absl::StatusOr<std::optional<double>> JsonObject::OptionalNumber(absl::string_view key) const {
   return Optional(key, ReadNumber);
 }
-absl::StatusOr<bool> JsonObject::Bool(absl::string_view key) const { return Required(key, ReadBool); }
+absl::StatusOr<bool> JsonObject::Bool(absl::string_view key) const {
+  return Required(key, ReadBool);
+}
 absl::StatusOr<std::optional<bool>> JsonObject::OptionalBool(absl::string_view key) const {
   return Optional(key, ReadBool);
 }
-absl::StatusOr<std::string> JsonObject::String(absl::string_view key) const { return Required(key, ReadString); }
+absl::StatusOr<std::string> JsonObject::String(absl::string_view key) const {
+  return Required(key, ReadString);
+}
 absl::StatusOr<std::optional<std::string>> JsonObject::OptionalString(absl::string_view key) const {
   return Optional(key, ReadString);
 }
-absl::StatusOr<JsonObject> JsonObject::Object(absl::string_view key) const { return Required(key, ObjectReader()); }
+absl::StatusOr<JsonObject> JsonObject::Object(absl::string_view key) const {
+  return Required(key, ObjectReader());
+}
 absl::StatusOr<std::optional<JsonObject>> JsonObject::OptionalObject(absl::string_view key) const {
   return Optional(key, ObjectReader());
 }
-absl::StatusOr<std::vector<int64_t>> JsonObject::IntList(absl::string_view key, int64_t min, int64_t max) const {
+absl::StatusOr<std::vector<int64_t>> JsonObject::IntList(absl::string_view key, int64_t min,
+                                                         int64_t max) const {
   return Required(key, ListOf(IntReader(min, max)));
 }
-absl::StatusOr<std::optional<std::vector<int64_t>>> JsonObject::OptionalIntList(absl::string_view key, int64_t min,
-                                                                                int64_t max) const {
+absl::StatusOr<std::optional<std::vector<int64_t>>> JsonObject::OptionalIntList(
+    absl::string_view key, int64_t min, int64_t max) const {
   return Optional(key, ListOf(IntReader(min, max)));
 }
 absl::StatusOr<std::vector<double>> JsonObject::NumberList(absl::string_view key) const {
   return Required(key, ListOf(ReadNumber));
 }
-absl::StatusOr<std::optional<std::vector<double>>> JsonObject::OptionalNumberList(absl::string_view key) const {
+absl::StatusOr<std::optional<std::vector<double>>> JsonObject::OptionalNumberList(
+    absl::string_view key) const {
   return Optional(key, ListOf(ReadNumber));
 }
 absl::StatusOr<std::vector<std::string>> JsonObject::StringList(absl::string_view key) const {
   return Required(key, ListOf(ReadString));
 }
-absl::StatusOr<std::optional<std::vector<std::string>>> JsonObject::OptionalStringList(absl::string_view key) const {
+absl::StatusOr<std::optional<std::vector<std::string>>> JsonObject::OptionalStringList(
+    absl::string_view key) const {
   return Optional(key, ListOf(ReadString));
 }
-absl::StatusOr<std::vector<std::vector<std::string>>> JsonObject::StringLists(absl::string_view key) const {
+absl::StatusOr<std::vector<std::vector<std::string>>> JsonObject::StringLists(
+    absl::string_view key) const {
   return Required(key, ListOf(ListOf(ReadString)));
 }
 absl::StatusOr<std::vector<JsonObject>> JsonObject::ObjectList(absl::string_view key) const {
   return Required(key, ListOf(ObjectReader()));
 }
-absl::StatusOr<std::optional<std::vector<JsonObject>>> JsonObject::OptionalObjectList(absl::string_view key) const {
+absl::StatusOr<std::optional<std::vector<JsonObject>>> JsonObject::OptionalObjectList(
+    absl::string_view key) const {
   return Optional(key, ListOf(ObjectReader()));
 }
 

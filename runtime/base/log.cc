@@ -8,8 +8,8 @@
 namespace minicpmv {
 namespace {
 
-// Our own logger, not spdlog's default one: a program that embeds us keeps its own. Never destroyed, so that threads may
-// log until the very end.
+// Our own logger, not spdlog's default one: a program that embeds us keeps its own. Never
+// destroyed, so that threads may log until the very end.
 spdlog::logger& Logger() {
   static spdlog::logger* const logger = [] {
     auto* made = new spdlog::logger("minicpmv", std::make_shared<spdlog::sinks::stderr_sink_mt>());

@@ -32,7 +32,8 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   const auto closer = absl::MakeCleanup([fd] { close(fd); });
   struct stat info = {};
   if (fstat(fd, &info) != 0) return FileError(path, errno);
-  if (!S_ISREG(info.st_mode)) return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
+  if (!S_ISREG(info.st_mode))
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
   const size_t size = static_cast<size_t>(info.st_size);
   if (size == 0) return MappedFile(path, nullptr, 0);
   void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
@@ -57,7 +58,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t limit) {
   ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   const absl::Span<const uint8_t> bytes = file.bytes();
   if (bytes.size() > limit) {
-    return absl::OutOfRangeError(absl::StrCat(path, ": ", bytes.size(), " bytes, at most ", limit, " are read"));
+    return absl::OutOfRangeError(
+        absl::StrCat(path, ": ", bytes.size(), " bytes, at most ", limit, " are read"));
   }
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }

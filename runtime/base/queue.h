@@ -11,8 +11,9 @@
 
 namespace minicpmv {
 
-// A bounded first-in, first-out queue from any number of producers to one consumer. Who waits sleeps. What one producer
-// pushed comes out in its order. Nobody may be inside a call when it is destroyed.
+// A bounded first-in, first-out queue from any number of producers to one consumer. Who waits
+// sleeps. What one producer pushed comes out in its order. Nobody may be inside a call when it is
+// destroyed.
 template <typename T>
 class Queue {
  public:
@@ -20,7 +21,8 @@ class Queue {
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
 
-  // Waits for room. False when the queue is closed, before or while waiting: the item is dropped in the caller's thread.
+  // Waits for room. False when the queue is closed, before or while waiting: the item is dropped in
+  // the caller's thread.
   [[nodiscard]] bool Push(T item) {
     std::unique_lock<std::mutex> lock(mutex_);
     room_.wait(lock, [this] { return closed_ || items_.size() < capacity_; });
@@ -31,7 +33,8 @@ class Queue {
     return true;
   }
 
-  // Waits for an item. After Close() what was pushed before still comes out; then nothing, at once and for ever.
+  // Waits for an item. After Close() what was pushed before still comes out; then nothing, at once
+  // and for ever.
   std::optional<T> Pop() {
     std::unique_lock<std::mutex> lock(mutex_);
     item_.wait(lock, [this] { return closed_ || !items_.empty(); });
@@ -55,7 +58,8 @@ class Queue {
 
  private:
   const size_t capacity_;
-  // std::mutex and not absl::Mutex: thread sanitizers see through it when the Abseil library was built without them.
+  // std::mutex and not absl::Mutex: thread sanitizers see through it when the Abseil library was
+  // built without them.
   std::mutex mutex_;
   std::condition_variable room_;  // producers wait here
   std::condition_variable item_;  // the consumer waits here

@@ -5,10 +5,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-// RETURN_IF_ERROR(DoIt());                      leaves the function with the status when it is not OK
-// ASSIGN_OR_RETURN(const int n, CountThem());   the value, or leaves the function with the status
-#define RETURN_IF_ERROR(expression)                                  \
-  do {                                                               \
+// RETURN_IF_ERROR(DoIt());                      leaves the function with the status when it is not
+// OK ASSIGN_OR_RETURN(const int n, CountThem());   the value, or leaves the function with the
+// status
+#define RETURN_IF_ERROR(expression)                                         \
+  do {                                                                      \
     if (absl::Status status_ = (expression); !status_.ok()) return status_; \
   } while (false)
 

@@ -37,17 +37,20 @@ class SafetensorsCheckpoint final : public Checkpoint {
  public:
   explicit SafetensorsCheckpoint(std::string folder) : path_(std::move(folder)) {}
 
-  // Maps one file and takes in its tensors. With an index, the file must hold exactly what the index places in it.
+  // Maps one file and takes in its tensors. With an index, the file must hold exactly what the
+  // index places in it.
   absl::Status AddFile(const std::string& shard, const SafetensorsIndex* index) {
     ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(InFolder(shard)));
-    ASSIGN_OR_RETURN(std::vector<SafetensorsEntry> entries, ParseSafetensorsHeader(file.bytes(), file.path()));
+    ASSIGN_OR_RETURN(std::vector<SafetensorsEntry> entries,
+                     ParseSafetensorsHeader(file.bytes(), file.path()));
     for (SafetensorsEntry& entry : entries) {
       if (index != nullptr) {
         const auto listed = index->find(entry.name);
         if (listed == index->end() || listed->second != shard) {
-          return absl::DataLossError(
-              absl::StrCat(file.path(), ": holds tensor ", Quoted(entry.name), ", which ", kIndex,
-                           listed == index->end() ? " does not list" : absl::StrCat(" places in ", Quoted(listed->second))));
+          return absl::DataLossError(absl::StrCat(
+              file.path(), ": holds tensor ", Quoted(entry.name), ", which ", kIndex,
+              listed == index->end() ? " does not list"
+                                     : absl::StrCat(" places in ", Quoted(listed->second))));
         }
       }
       bytes_ += entry.end - entry.begin;
@@ -65,8 +68,8 @@ class SafetensorsCheckpoint final : public Checkpoint {
     for (const std::string& shard : shards) RETURN_IF_ERROR(AddFile(shard, &index));
     for (const auto& [tensor, shard] : index) {
       if (!tensors_.contains(tensor)) {
-        return absl::DataLossError(absl::StrCat(InFolder(shard), ": lacks tensor ", Quoted(tensor), ", which ", kIndex,
-                                                " places in it"));
+        return absl::DataLossError(absl::StrCat(InFolder(shard), ": lacks tensor ", Quoted(tensor),
+                                                ", which ", kIndex, " places in it"));
       }
     }
     return absl::OkStatus();
@@ -74,16 +77,18 @@ class SafetensorsCheckpoint final : public Checkpoint {
 
   absl::StatusOr<ConstTensorView> Find(absl::string_view name) const override {
     const auto it = tensors_.find(name);
-    if (it == tensors_.end()) return absl::NotFoundError(absl::StrCat("no tensor ", name, " in ", path_));
+    if (it == tensors_.end())
+      return absl::NotFoundError(absl::StrCat("no tensor ", name, " in ", path_));
     const Tensor& tensor = it->second;
     const std::optional<DType> dtype = DTypeOf(tensor.entry.dtype);
     if (!dtype.has_value()) {
-      return absl::UnimplementedError(
-          absl::StrCat("tensor ", name, " in ", path_, ": dtype ", tensor.entry.dtype, " is not read"));
+      return absl::UnimplementedError(absl::StrCat("tensor ", name, " in ", path_, ": dtype ",
+                                                   tensor.entry.dtype, " is not read"));
     }
     if (tensor.entry.shape.size() > Shape::kMaxRank) {
-      return absl::UnimplementedError(absl::StrCat("tensor ", name, " in ", path_, ": ", tensor.entry.shape.size(),
-                                                   " axes, at most ", Shape::kMaxRank, " are read"));
+      return absl::UnimplementedError(absl::StrCat("tensor ", name, " in ", path_, ": ",
+                                                   tensor.entry.shape.size(), " axes, at most ",
+                                                   Shape::kMaxRank, " are read"));
     }
     Shape shape;
     for (const int64_t size : tensor.entry.shape) shape.Append(size);
@@ -106,10 +111,12 @@ class SafetensorsCheckpoint final : public Checkpoint {
     SafetensorsEntry entry;  // its name has moved out, into the key
   };
 
-  std::string InFolder(const std::string& file) const { return (std::filesystem::path(path_) / file).string(); }
+  std::string InFolder(const std::string& file) const {
+    return (std::filesystem::path(path_) / file).string();
+  }
 
-  // Today's writers place every tensor at a multiple of its element's size. The first ones did not pad their headers: such a
-  // tensor is copied when it is first asked for, and only then.
+  // Today's writers place every tensor at a multiple of its element's size. The first ones did not
+  // pad their headers: such a tensor is copied when it is first asked for, and only then.
   const void* Aligned(const Tensor& tensor, size_t alignment) const {
     const size_t size = tensor.entry.end - tensor.entry.begin;
     if (size == 0 || reinterpret_cast<uintptr_t>(tensor.data) % alignment == 0) return tensor.data;
@@ -147,16 +154,19 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& f
   }
   if (!std::filesystem::is_directory(status)) {
     if (path.extension() != ".safetensors") {
-      return absl::InvalidArgumentError(absl::StrCat(folder_or_file, ": neither a folder nor a .safetensors file"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(folder_or_file, ": neither a folder nor a .safetensors file"));
     }
-    return OpenFile(path.has_parent_path() ? path.parent_path().string() : ".", path.filename().string());
+    return OpenFile(path.has_parent_path() ? path.parent_path().string() : ".",
+                    path.filename().string());
   }
   // The order of the original loader: a whole file wins over an index.
   if (std::filesystem::exists(path / kSingle, error)) return OpenFile(folder_or_file, kSingle);
   const std::string index_path = (path / kIndex).string();
   const absl::StatusOr<std::string> text = ReadFile(index_path, kMaxIndexBytes);
   if (absl::IsNotFound(text.status())) {
-    return absl::NotFoundError(absl::StrCat(folder_or_file, ": holds neither ", kSingle, " nor ", kIndex));
+    return absl::NotFoundError(
+        absl::StrCat(folder_or_file, ": holds neither ", kSingle, " nor ", kIndex));
   }
   RETURN_IF_ERROR(text.status());
   ASSIGN_OR_RETURN(const SafetensorsIndex index, ParseSafetensorsIndex(*text, index_path));

@@ -21,14 +21,16 @@ bool StaysInItsFolder(absl::string_view shard) {
 
 }  // namespace
 
-absl::StatusOr<SafetensorsIndex> ParseSafetensorsIndex(absl::string_view text, absl::string_view name) {
+absl::StatusOr<SafetensorsIndex> ParseSafetensorsIndex(absl::string_view text,
+                                                       absl::string_view name) {
   ASSIGN_OR_RETURN(const JsonObject index, JsonObject::Parse(text, name));
   ASSIGN_OR_RETURN(const JsonObject weight_map, index.Object("weight_map"));
   SafetensorsIndex shards;
   for (const absl::string_view tensor : weight_map.keys()) {
     ASSIGN_OR_RETURN(std::string shard, weight_map.String(tensor));
     if (!StaysInItsFolder(shard)) {
-      return weight_map.Error(tensor, absl::StrCat("is ", Quoted(shard), ", no file in the index's own folder"));
+      return weight_map.Error(
+          tensor, absl::StrCat("is ", Quoted(shard), ", no file in the index's own folder"));
     }
     shards.emplace(tensor, std::move(shard));
   }

@@ -12,7 +12,8 @@
 namespace minicpmv {
 namespace {
 
-absl::Status WriteAll(const std::string& path, const std::vector<std::pair<const void*, size_t>>& parts) {
+absl::Status WriteAll(const std::string& path,
+                      const std::vector<std::pair<const void*, size_t>>& parts) {
   std::FILE* const file = std::fopen(path.c_str(), "wb");
   if (file == nullptr) return absl::ErrnoToStatus(errno, path);
   int error = 0;
@@ -28,16 +29,19 @@ absl::Status WriteAll(const std::string& path, const std::vector<std::pair<const
 void SafetensorsWriter::Add(std::string name, ConstTensorView tensor) {
   const auto* const bytes = static_cast<const uint8_t*>(tensor.data);
   const auto [it, added] = tensors_.try_emplace(
-      std::move(name), Tensor{tensor.dtype, tensor.shape, std::vector<uint8_t>(bytes, bytes + tensor.bytes())});
+      std::move(name),
+      Tensor{tensor.dtype, tensor.shape, std::vector<uint8_t>(bytes, bytes + tensor.bytes())});
   CHECK(added) << it->first;
 }
 
 absl::Status SafetensorsWriter::Write(const std::string& path) const {
-  // Wide elements first: with a header padded to eight bytes, each tensor is then aligned without holes.
+  // Wide elements first: with a header padded to eight bytes, each tensor is then aligned without
+  // holes.
   std::vector<const std::pair<const std::string, Tensor>*> order;
   for (const auto& item : tensors_) order.push_back(&item);
-  std::stable_sort(order.begin(), order.end(),
-                   [](const auto* a, const auto* b) { return SizeOf(a->second.dtype) > SizeOf(b->second.dtype); });
+  std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+    return SizeOf(a->second.dtype) > SizeOf(b->second.dtype);
+  });
 
   nlohmann::json header = nlohmann::json::object();
   std::vector<std::pair<const void*, size_t>> parts(2);
@@ -61,7 +65,8 @@ absl::Status SafetensorsWriter::Write(const std::string& path) const {
 
   const std::string part = path + ".part";
   absl::Status status = WriteAll(part, parts);
-  if (status.ok() && std::rename(part.c_str(), path.c_str()) != 0) status = absl::ErrnoToStatus(errno, path);
+  if (status.ok() && std::rename(part.c_str(), path.c_str()) != 0)
+    status = absl::ErrnoToStatus(errno, path);
   if (!status.ok()) std::remove(part.c_str());
   return status;
 }

@@ -40,7 +40,8 @@ float F16ToFloat(uint16_t bits) {
   const uint32_t exponent = (bits >> 10) & 0x1f;
   const uint32_t mantissa = bits & 0x3ff;
   if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000 | (mantissa << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  if (exponent != 0)
+    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
   const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;  // subnormal or zero: exact
   return sign ? -magnitude : magnitude;
 }
@@ -53,7 +54,8 @@ uint16_t FloatToF16(float value) {
   if (magnitude >= 65520.0f) return static_cast<uint16_t>(sign | 0x7c00);
   if (magnitude < 0x1p-14f) {  // subnormal: the sum's own rounding is to nearest even
     const float shifted = magnitude + 0.5f;
-    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(0.5f)));
+    return static_cast<uint16_t>(
+        sign | (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(0.5f)));
   }
   const uint32_t rounded = (bits & 0x7fffffff) + 0xfff + ((bits >> 13) & 1);
   return static_cast<uint16_t>(sign | ((rounded >> 13) - (112u << 10)));

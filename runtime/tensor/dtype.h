@@ -11,8 +11,8 @@ namespace minicpmv {
 // What one element is. The 16-bit floats are carried as uint16_t bits.
 enum class DType : uint8_t { kF32, kBF16, kF16, kI32, kU8 };
 
-size_t SizeOf(DType dtype);                // bytes an element
-absl::string_view NameOf(DType dtype);     // "f32", "bf16", "f16", "i32", "u8"
+size_t SizeOf(DType dtype);             // bytes an element
+absl::string_view NameOf(DType dtype);  // "f32", "bf16", "f16", "i32", "u8"
 // The inverse of NameOf. INVALID_ARGUMENT lists the names.
 absl::StatusOr<DType> DTypeFromName(absl::string_view name);
 

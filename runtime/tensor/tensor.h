@@ -36,15 +36,17 @@ class Shape {
   }
   std::string ToString() const;  // "[3584, 512]"
 
-  friend bool operator==(const Shape& a, const Shape& b) { return a.rank_ == b.rank_ && a.sizes_ == b.sizes_; }
+  friend bool operator==(const Shape& a, const Shape& b) {
+    return a.rank_ == b.rank_ && a.sizes_ == b.sizes_;
+  }
 
  private:
   std::array<int64_t, kMaxRank> sizes_ = {};
   int rank_ = 0;
 };
 
-// Looks at dense row-major elements that somebody else owns, on the device of whoever handed it out. Copying one copies
-// no element.
+// Looks at dense row-major elements that somebody else owns, on the device of whoever handed it
+// out. Copying one copies no element.
 template <typename Void>
 struct BasicTensorView {
   Void* data = nullptr;
@@ -55,8 +57,9 @@ struct BasicTensorView {
   BasicTensorView(Void* data, DType dtype, Shape shape) : data(data), dtype(dtype), shape(shape) {}
   // Any view may be looked at as a constant one.
   template <typename Other>
-    requires(!std::is_same_v<Other, Void> && std::is_convertible_v<Other*, Void*>)
-  BasicTensorView(const BasicTensorView<Other>& other) : data(other.data), dtype(other.dtype), shape(other.shape) {}
+  requires(!std::is_same_v<Other, Void> && std::is_convertible_v<Other*, Void*>)
+      BasicTensorView(const BasicTensorView<Other>& other)
+      : data(other.data), dtype(other.dtype), shape(other.shape) {}
 
   // The first axis is rows; all others together are the columns.
   int64_t rows() const { return shape.rank() == 0 ? 1 : shape[0]; }
@@ -65,7 +68,8 @@ struct BasicTensorView {
 
   // The part [first, first + count) of the first axis.
   BasicTensorView Rows(int64_t first, int64_t count) const {
-    CHECK(first >= 0 && count >= 0 && count <= rows() - first) << first << "+" << count << " of " << rows();
+    CHECK(first >= 0 && count >= 0 && count <= rows() - first)
+        << first << "+" << count << " of " << rows();
     BasicTensorView part = *this;
     part.shape = Shape{count};
     for (int i = 1; i < shape.rank(); ++i) part.shape.Append(shape[i]);

@@ -1,4 +1,5 @@
-// Any bytes as a config file and as a safetensors index: every getter on every field gives a value or an error.
+// Any bytes as a config file and as a safetensors index: every getter on every field gives a value
+// or an error.
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -46,7 +47,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!index.ok()) return 0;
   CHECK(object.ok());
   for (const auto& [tensor, shard] : *index) {
-    CHECK(shard != ".." && shard[0] != '/' && !absl::StartsWith(shard, "../") && !absl::StrContains(shard, "/../")) << shard;
+    CHECK(shard != ".." && shard[0] != '/' && !absl::StartsWith(shard, "../") &&
+          !absl::StrContains(shard, "/../"))
+        << shard;
   }
   return 0;
 }

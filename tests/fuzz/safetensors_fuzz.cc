@@ -1,4 +1,5 @@
-// Any bytes as a safetensors file, and as the header of one: what is taken keeps the format's promises.
+// Any bytes as a safetensors file, and as the header of one: what is taken keeps the format's
+// promises.
 #include <cstdint>
 #include <string>
 
@@ -11,7 +12,8 @@ namespace {
 void Parse(absl::Span<const uint8_t> file) {
   const auto entries = ParseSafetensorsHeader(file, "fuzz.safetensors");
   if (!entries.ok()) {
-    CHECK(!entries.status().message().empty() && entries.status().message().size() < 1000) << entries.status();
+    CHECK(!entries.status().message().empty() && entries.status().message().size() < 1000)
+        << entries.status();
     CHECK_EQ(entries.status().message().find('\n'), absl::string_view::npos);
     return;
   }
@@ -31,7 +33,8 @@ void Parse(absl::Span<const uint8_t> file) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   minicpmv::Parse({data, size});
-  // Once more with a frame that is right: the first byte says how many bytes of data follow the header.
+  // Once more with a frame that is right: the first byte says how many bytes of data follow the
+  // header.
   if (size == 0) return 0;
   std::string file(8, '\0');
   for (int i = 0; i < 8; ++i) file[i] = static_cast<char>(uint64_t{size - 1} >> (8 * i));

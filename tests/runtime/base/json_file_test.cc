@@ -31,7 +31,8 @@ std::string RefusalOf(absl::string_view text) {
 }
 
 TEST(JsonObjectTest, ReadsEveryKindOfField) {
-  const JsonObject object = Parsed(R"({"layers": 28, "eps": 1e-06, "theta": 1000000, "tied": false, "type": "qwen2",
+  const JsonObject object =
+      Parsed(R"({"layers": 28, "eps": 1e-06, "theta": 1000000, "tied": false, "type": "qwen2",
       "vision": {"size": 980}, "eos": [2, 3], "mean": [0.5, 1], "architectures": ["A", "B"],
       "added": [{"id": 1}, {"id": 2}]})");
   EXPECT_EQ(*object.Int("layers", 1, 100), 28);
@@ -73,14 +74,18 @@ TEST(JsonObjectTest, NamesTheFileAndTheWholePathInErrors) {
   const JsonObject vision = *object.Object("vision");
   EXPECT_EQ(vision.Int("size", 1, 65536).status(),
             absl::InvalidArgumentError("config.json: \"vision.size\" is -1, not in [1, 65536]"));
-  EXPECT_EQ(vision.Int("depth", 1, 9).status(), absl::InvalidArgumentError("config.json: \"vision.depth\" is missing"));
+  EXPECT_EQ(vision.Int("depth", 1, 9).status(),
+            absl::InvalidArgumentError("config.json: \"vision.depth\" is missing"));
   EXPECT_EQ(vision.ObjectList("list")->at(0).Int("id", 0, 9).status(),
-            absl::InvalidArgumentError("config.json: \"vision.list[0].id\" is \"x\", not a whole number"));
-  EXPECT_EQ(vision.Error("size", "is odd"), absl::InvalidArgumentError("config.json: \"vision.size\" is odd"));
+            absl::InvalidArgumentError(
+                "config.json: \"vision.list[0].id\" is \"x\", not a whole number"));
+  EXPECT_EQ(vision.Error("size", "is odd"),
+            absl::InvalidArgumentError("config.json: \"vision.size\" is odd"));
 }
 
 TEST(JsonObjectTest, RefusesAFieldOfTheWrongKindEvenWhenOptional) {
-  const JsonObject object = Parsed(R"({"f": 1.5, "whole": 2.0, "s": "1", "b": true, "l": [1, "2"], "o": {}})");
+  const JsonObject object =
+      Parsed(R"({"f": 1.5, "whole": 2.0, "s": "1", "b": true, "l": [1, "2"], "o": {}})");
   for (const char* key : {"f", "whole", "s", "b", "l", "o"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(object.OptionalInt(key, 0, 9).status())) << key;
   }
@@ -97,16 +102,19 @@ TEST(JsonObjectTest, RefusesAFieldOfTheWrongKindEvenWhenOptional) {
 }
 
 TEST(JsonObjectTest, HoldsWholeNumbersToTheirRange) {
-  const JsonObject object =
-      Parsed(R"({"min": -9223372036854775808, "max": 9223372036854775807, "over": 9223372036854775808,
+  const JsonObject object = Parsed(
+      R"({"min": -9223372036854775808, "max": 9223372036854775807, "over": 9223372036854775808,
                  "top": 18446744073709551615, "beyond": 18446744073709551616})");
   EXPECT_EQ(*object.Int("min", INT64_MIN, INT64_MAX), INT64_MIN);
   EXPECT_EQ(*object.Int("max", INT64_MIN, INT64_MAX), INT64_MAX);
-  for (const char* key : {"over", "top", "beyond"}) EXPECT_FALSE(object.Int(key, INT64_MIN, INT64_MAX).ok()) << key;
+  for (const char* key : {"over", "top", "beyond"})
+    EXPECT_FALSE(object.Int(key, INT64_MIN, INT64_MAX).ok()) << key;
   EXPECT_EQ(*object.Number("beyond"), 0x1p64);
 }
 
-TEST(JsonObjectTest, LetsTheLastOfEqualKeysWin) { EXPECT_EQ(*Parsed(R"({"a": 1, "a": 2})").Int("a", 0, 9), 2); }
+TEST(JsonObjectTest, LetsTheLastOfEqualKeysWin) {
+  EXPECT_EQ(*Parsed(R"({"a": 1, "a": 2})").Int("a", 0, 9), 2);
+}
 
 TEST(JsonObjectTest, ListsItsKeysSorted) {
   EXPECT_THAT(Parsed(R"({"b": null, "a": 1})").keys(), ElementsAre("a", "b"));
@@ -128,7 +136,8 @@ TEST(JsonObjectTest, RefusesNumbersThatAreNotFinite) {
 }
 
 TEST(JsonObjectTest, RefusesWhatIsNoObject) {
-  for (const char* text : {"", " ", "[]", "1", "\"x\"", "null", "{", "{\"a\": 1,}", "{\"a\": 1} x", "{'a': 1}"}) {
+  for (const char* text :
+       {"", " ", "[]", "1", "\"x\"", "null", "{", "{\"a\": 1,}", "{\"a\": 1} x", "{'a': 1}"}) {
     RefusalOf(text);
   }
   RefusalOf(absl::string_view("{}\0x", 4));
@@ -147,7 +156,8 @@ TEST(JsonObjectTest, RefusesNestingBeyondItsLimitOnly) {
   Parsed(nested(JsonObject::kMaxDepth - 1));
   EXPECT_THAT(RefusalOf(nested(JsonObject::kMaxDepth)), HasSubstr("nested deeper than 64"));
   RefusalOf(std::string(10'000'000, '['));
-  Parsed(absl::StrCat(R"({"a": "\"\\)", std::string(1000, '['), "\"}"));  // brackets in a string are text
+  Parsed(absl::StrCat(R"({"a": "\"\\)", std::string(1000, '['),
+                      "\"}"));  // brackets in a string are text
 }
 
 TEST(JsonObjectTest, KeepsErrorsShortHoweverLongTheText) {

@@ -21,7 +21,9 @@ TEST(LogTest, WritesOneLineWithTimeAndLevel) {
   EXPECT_THAT(Logged(LogError, "lost"), MatchesRegex(time + "E lost\n"));
 }
 
-TEST(LogTest, TakesALineAsItIs) { EXPECT_THAT(Logged(LogInfo, "{} %s {0:x}"), MatchesRegex(".* I \\{\\} %s \\{0:x\\}\n")); }
+TEST(LogTest, TakesALineAsItIs) {
+  EXPECT_THAT(Logged(LogInfo, "{} %s {0:x}"), MatchesRegex(".* I \\{\\} %s \\{0:x\\}\n"));
+}
 
 }  // namespace
 }  // namespace minicpmv

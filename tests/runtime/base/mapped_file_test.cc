@@ -29,8 +29,9 @@ TEST_F(MappedFileTest, ShowsTheBytesOfTheFile) {
   const std::string path = Written("bytes", absl::string_view("ab\0c", 4));
   const auto file = MappedFile::Open(path);
   ASSERT_TRUE(file.ok()) << file.status();
-  EXPECT_EQ(absl::string_view(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()),
-            absl::string_view("ab\0c", 4));
+  EXPECT_EQ(
+      absl::string_view(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()),
+      absl::string_view("ab\0c", 4));
   EXPECT_EQ(file->path(), path);
 }
 

@@ -14,7 +14,9 @@ namespace minicpmv {
 // An empty folder of its own, removed with all that is in it at the end.
 class TempFolder {
  public:
-  TempFolder() : path_(::testing::TempDir() + "minicpmv_XXXXXX") { CHECK(mkdtemp(path_.data()) != nullptr) << path_; }
+  TempFolder() : path_(::testing::TempDir() + "minicpmv_XXXXXX") {
+    CHECK(mkdtemp(path_.data()) != nullptr) << path_;
+  }
   TempFolder(const TempFolder&) = delete;
   TempFolder& operator=(const TempFolder&) = delete;
   ~TempFolder() {

@@ -19,15 +19,19 @@ using ::testing::Pair;
 
 TEST(SafetensorsIndexTest, ReadsWhichShardHoldsATensor) {
   const auto index = ParseSafetensorsIndex(
-      R"({"metadata": {"total_size": -1}, "weight_map": {"b": "m-2.safetensors", "a": "m-1.safetensors"}})", "i.json");
+      R"({"metadata": {"total_size": -1}, "weight_map": {"b": "m-2.safetensors", "a": "m-1.safetensors"}})",
+      "i.json");
   ASSERT_TRUE(index.ok()) << index.status();
   EXPECT_THAT(*index, ElementsAre(Pair("a", "m-1.safetensors"), Pair("b", "m-2.safetensors")));
 }
 
 TEST(SafetensorsIndexTest, RefusesAShardOutsideOfTheFolder) {
-  for (const char* shard : {"../m.safetensors", "a/../../m.safetensors", "/etc/passwd", "..", "", "a/..", "a\\u0000b"}) {
+  for (const char* shard : {"../m.safetensors", "a/../../m.safetensors", "/etc/passwd", "..", "",
+                            "a/..", "a\\u0000b"}) {
     const absl::Status status =
-        ParseSafetensorsIndex(absl::StrCat(R"({"weight_map": {"llm.w": ")", shard, "\"}}"), "i.json").status();
+        ParseSafetensorsIndex(absl::StrCat(R"({"weight_map": {"llm.w": ")", shard, "\"}}"),
+                              "i.json")
+            .status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << shard;
     EXPECT_THAT(status.message(), HasSubstr("i.json: \"weight_map.llm.w\" is \""));
     EXPECT_THAT(status.message(), HasSubstr("no file in the index's own folder"));
@@ -36,9 +40,10 @@ TEST(SafetensorsIndexTest, RefusesAShardOutsideOfTheFolder) {
 }
 
 TEST(SafetensorsIndexTest, RefusesOtherForms) {
-  for (const char* text : {"", "[]", "{}", R"({"weight_map": {}})", R"({"weight_map": []})", R"({"weight_map": null})",
-                           R"({"weight_map": {"a": 1}})", R"({"weight_map": {"a": null}})",
-                           R"({"weight_map": {"a": ["m.safetensors"]}})", R"({"weight_map": {"a": "m")"}) {
+  for (const char* text :
+       {"", "[]", "{}", R"({"weight_map": {}})", R"({"weight_map": []})", R"({"weight_map": null})",
+        R"({"weight_map": {"a": 1}})", R"({"weight_map": {"a": null}})",
+        R"({"weight_map": {"a": ["m.safetensors"]}})", R"({"weight_map": {"a": "m")"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseSafetensorsIndex(text, "i.json").status())) << text;
   }
 }

@@ -26,7 +26,8 @@ class SafetensorsTest : public ::testing::Test {
   void WriteShard(const std::string& file, const std::vector<std::string>& tensors) const {
     SafetensorsWriter writer;
     const float value = 1;
-    for (const std::string& tensor : tensors) writer.Add(tensor, ConstTensorView(&value, DType::kF32, {1}));
+    for (const std::string& tensor : tensors)
+      writer.Add(tensor, ConstTensorView(&value, DType::kF32, {1}));
     ASSERT_TRUE(writer.Write(In(file)).ok());
   }
   void WriteIndex(absl::string_view weight_map) const {
@@ -91,9 +92,11 @@ TEST_F(SafetensorsTest, NamesATensorThatIsMissing) {
 }
 
 TEST_F(SafetensorsTest, ListsTensorsThatItDoesNotReadAndSaysWhy) {
-  WriteBytes(In("model.safetensors"), SafetensorsBytes(
-      R"({"double": {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]},)"
-      R"( "five": {"dtype": "U8", "shape": [1, 1, 1, 1, 2], "data_offsets": [8, 10]}})", 10));
+  WriteBytes(In("model.safetensors"),
+             SafetensorsBytes(
+                 R"({"double": {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]},)"
+                 R"( "five": {"dtype": "U8", "shape": [1, 1, 1, 1, 2], "data_offsets": [8, 10]}})",
+                 10));
   const auto checkpoint = *OpenSafetensors(folder_);
   EXPECT_THAT(checkpoint->names(), ElementsAre("double", "five"));
   const absl::Status status = checkpoint->Find("double").status();
@@ -134,7 +137,8 @@ TEST_F(SafetensorsTest, NamesWhatAFolderLacks) {
   const absl::Status status = OpenStatus();
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
   EXPECT_THAT(status.message(), HasSubstr(folder_));
-  EXPECT_THAT(status.message(), HasSubstr("neither model.safetensors nor model.safetensors.index.json"));
+  EXPECT_THAT(status.message(),
+              HasSubstr("neither model.safetensors nor model.safetensors.index.json"));
 }
 
 TEST_F(SafetensorsTest, RefusesAFileOfAnotherKind) {
@@ -152,11 +156,13 @@ TEST_F(SafetensorsTest, NamesAShardThatIsMissing) {
 
 TEST_F(SafetensorsTest, NamesAFileThatIsCut) {
   WriteShard("model.safetensors", {"a", "b"});
-  std::filesystem::resize_file(In("model.safetensors"), std::filesystem::file_size(In("model.safetensors")) - 3);
+  std::filesystem::resize_file(In("model.safetensors"),
+                               std::filesystem::file_size(In("model.safetensors")) - 3);
   const absl::Status status = OpenStatus();
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
   EXPECT_THAT(status.message(),
-              HasSubstr(absl::StrCat(In("model.safetensors"), ": the file is cut: its tensors take 8 bytes, it holds 5")));
+              HasSubstr(absl::StrCat(In("model.safetensors"),
+                                     ": the file is cut: its tensors take 8 bytes, it holds 5")));
   std::filesystem::resize_file(In("model.safetensors"), 0);
   EXPECT_TRUE(absl::IsDataLoss(OpenStatus()));
 }
@@ -166,7 +172,8 @@ TEST_F(SafetensorsTest, RefusesAShardThatLacksWhatTheIndexPlacesInIt) {
   WriteIndex(R"({"a": "m-1.safetensors", "b": "m-1.safetensors"})");
   const absl::Status status = OpenStatus();
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
-  EXPECT_THAT(status.message(), HasSubstr(absl::StrCat(In("m-1.safetensors"), ": lacks tensor \"b\"")));
+  EXPECT_THAT(status.message(),
+              HasSubstr(absl::StrCat(In("m-1.safetensors"), ": lacks tensor \"b\"")));
 }
 
 TEST_F(SafetensorsTest, RefusesATensorThatTheIndexDoesNotList) {
@@ -190,7 +197,8 @@ TEST_F(SafetensorsTest, RefusesATensorInTwoShards) {
 TEST_F(SafetensorsTest, RefusesAnIndexThatLeavesTheFolder) {
   std::filesystem::create_directory(In("model"));
   WriteShard("outside.safetensors", {"a"});
-  WriteBytes(In("model/model.safetensors.index.json"), R"({"weight_map": {"a": "../outside.safetensors"}})");
+  WriteBytes(In("model/model.safetensors.index.json"),
+             R"({"weight_map": {"a": "../outside.safetensors"}})");
   EXPECT_TRUE(absl::IsInvalidArgument(OpenSafetensors(In("model")).status()));
 }
 
@@ -199,7 +207,8 @@ TEST_F(SafetensorsTest, RefusesAFolderInPlaceOfAFile) {
   EXPECT_TRUE(absl::IsInvalidArgument(OpenStatus())) << OpenStatus();
 }
 
-// Checkpoints that other software wrote: random ones of every dtype, whole and in shards, and the trained one.
+// Checkpoints that other software wrote: random ones of every dtype, whole and in shards, and the
+// trained one.
 struct Written {
   const char* folder;  // below the source folder
   const char* tensor;  // one that it holds, of
@@ -220,11 +229,21 @@ TEST_P(WrittenByOthersTest, OpensAndAddsUp) {
     double sum = 0;  // every element can be read, and is finite
     for (int64_t i = 0; i < view->shape.elements(); ++i) {
       switch (view->dtype) {
-        case DType::kF32: sum += view->as<float>()[i]; break;
-        case DType::kBF16: sum += BF16ToFloat(view->as<uint16_t>()[i]); break;
-        case DType::kF16: sum += F16ToFloat(view->as<uint16_t>()[i]); break;
-        case DType::kI32: sum += view->as<int32_t>()[i]; break;
-        case DType::kU8: sum += view->as<uint8_t>()[i]; break;
+        case DType::kF32:
+          sum += view->as<float>()[i];
+          break;
+        case DType::kBF16:
+          sum += BF16ToFloat(view->as<uint16_t>()[i]);
+          break;
+        case DType::kF16:
+          sum += F16ToFloat(view->as<uint16_t>()[i]);
+          break;
+        case DType::kI32:
+          sum += view->as<int32_t>()[i];
+          break;
+        case DType::kU8:
+          sum += view->as<uint8_t>()[i];
+          break;
       }
     }
     EXPECT_TRUE(std::isfinite(sum)) << name;
@@ -237,11 +256,13 @@ TEST_P(WrittenByOthersTest, OpensAndAddsUp) {
 
 INSTANTIATE_TEST_SUITE_P(
     Checkpoints, WrittenByOthersTest,
-    ::testing::Values(
-        Written{"tests/testdata/goldens/v26-mini-bf16/checkpoint", "llm.model.norm.weight", DType::kBF16},
-        Written{"tests/testdata/goldens/v26-mini-f32/checkpoint", "llm.model.norm.weight", DType::kF32},
-        Written{"tests/testdata/goldens/v26-real-geometry-f32/checkpoint", "llm.model.norm.weight", DType::kF32},
-        Written{"tools/nano/model", "llm.model.norm.weight", DType::kBF16}),
+    ::testing::Values(Written{"tests/testdata/goldens/v26-mini-bf16/checkpoint",
+                              "llm.model.norm.weight", DType::kBF16},
+                      Written{"tests/testdata/goldens/v26-mini-f32/checkpoint",
+                              "llm.model.norm.weight", DType::kF32},
+                      Written{"tests/testdata/goldens/v26-real-geometry-f32/checkpoint",
+                              "llm.model.norm.weight", DType::kF32},
+                      Written{"tools/nano/model", "llm.model.norm.weight", DType::kBF16}),
     [](const auto& info) {
       std::string name = info.param.folder;
       for (char& c : name) {

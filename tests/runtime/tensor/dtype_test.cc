@@ -34,23 +34,27 @@ struct Format {
   float (*to_float)(uint16_t);
   uint16_t (*from_float)(float);
 
-  uint16_t infinity() const { return static_cast<uint16_t>(((1 << (15 - mantissa_bits)) - 1) << mantissa_bits); }
+  uint16_t infinity() const {
+    return static_cast<uint16_t>(((1 << (15 - mantissa_bits)) - 1) << mantissa_bits);
+  }
 
   // The value of finite bits, by the definition. Exact in a double.
   double Value(uint16_t bits) const {
     const int mantissa = bits & ((1 << mantissa_bits) - 1);
     const int exponent = (bits & 0x7fff) >> mantissa_bits;
-    const double magnitude = exponent == 0
-                                 ? std::ldexp(mantissa, 1 - bias - mantissa_bits)
-                                 : std::ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
+    const double magnitude = exponent == 0 ? std::ldexp(mantissa, 1 - bias - mantissa_bits)
+                                           : std::ldexp(mantissa + (1 << mantissa_bits),
+                                                        exponent - bias - mantissa_bits);
     return bits & 0x8000 ? -magnitude : magnitude;
   }
 
-  // To the nearest of all finite values, a tie to the even one; the step after the largest one is infinity. By bisection.
+  // To the nearest of all finite values, a tie to the even one; the step after the largest one is
+  // infinity. By bisection.
   uint16_t Nearest(float value) const {
     const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
     const double magnitude = std::fabs(double{value});
-    uint16_t below = 0, above = infinity();  // Value(infinity()) is the power of two where it begins, as rounding needs
+    uint16_t below = 0, above = infinity();  // Value(infinity()) is the power of two where it
+                                             // begins, as rounding needs
     while (above - below > 1) {
       const uint16_t middle = static_cast<uint16_t>((below + above) / 2);
       (Value(middle) <= magnitude ? below : above) = middle;
@@ -91,9 +95,11 @@ TEST_P(HalfTest, RoundsToNearestEvenAroundEveryValueAndEveryTie) {
   for (uint32_t i = 0; i < format.infinity(); ++i) {
     const double here = format.Value(static_cast<uint16_t>(i));
     const double next = format.Value(static_cast<uint16_t>(i + 1));
-    for (const double point : {here, (here + next) / 2, here + (next - here) / 4, here + (next - here) * 3 / 4}) {
+    for (const double point :
+         {here, (here + next) / 2, here + (next - here) / 4, here + (next - here) * 3 / 4}) {
       const float value = static_cast<float>(point);
-      for (const float near : {value, std::nextafter(value, -INFINITY), std::nextafter(value, INFINITY)}) {
+      for (const float near :
+           {value, std::nextafter(value, -INFINITY), std::nextafter(value, INFINITY)}) {
         if (near < 0 || !std::isfinite(near)) continue;
         ASSERT_EQ(format.from_float(near), format.Nearest(near)) << std::hexfloat << near;
         ASSERT_EQ(format.from_float(-near), format.Nearest(-near)) << std::hexfloat << -near;
