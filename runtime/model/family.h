@@ -2,12 +2,14 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "runtime/base/json_file.h"
 #include "runtime/tensor/dtype.h"
 
 namespace minicpmv {
@@ -100,5 +102,8 @@ struct ModelSpec {
 // Reads a Hugging Face folder. NOT_FOUND: the folder or config.json. UNIMPLEMENTED: a family that this build does not know.
 // INVALID_ARGUMENT: a field that is missing, no number, or out of bounds; the words name file and field.
 absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder);
+// The same from files that have been read; without generation_config.json the family's defaults hold.
+absl::StatusOr<ModelSpec> ParseModelSpec(const JsonObject& config, const JsonObject& preprocessor,
+                                         const std::optional<JsonObject>& generation);
 
 }  // namespace minicpmv

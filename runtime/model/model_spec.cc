@@ -1,4 +1,6 @@
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -151,11 +153,9 @@ absl::StatusOr<PreprocessSpec> ReadPreprocess(const JsonObject& config, const Js
   return spec;
 }
 
-absl::StatusOr<GenerationDefaults> ReadGeneration(const std::string& folder, const GenerationDefaults& family) {
+absl::StatusOr<GenerationDefaults> ReadGeneration(const std::optional<JsonObject>& config, const GenerationDefaults& family) {
   GenerationDefaults defaults = family;
-  const absl::StatusOr<JsonObject> config = JsonObject::Read(absl::StrCat(folder, "/generation_config.json"), kMaxConfigBytes);
-  if (absl::IsNotFound(config.status())) return defaults;
-  RETURN_IF_ERROR(config.status());
+  if (!config.has_value()) return defaults;
   const auto number = [&](absl::string_view key, double& out, double min, double max) -> absl::Status {
     ASSIGN_OR_RETURN(const std::optional<double> value, config->OptionalNumber(key));
     if (value.has_value() && !(*value > min && *value <= max)) {
@@ -184,8 +184,8 @@ absl::StatusOr<DType> ReadDType(const JsonObject& config) {
 
 }  // namespace
 
-absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
-  ASSIGN_OR_RETURN(const JsonObject config, JsonObject::Read(absl::StrCat(folder, "/config.json"), kMaxConfigBytes));
+absl::StatusOr<ModelSpec> ParseModelSpec(const JsonObject& config, const JsonObject& preprocessor,
+                                         const std::optional<JsonObject>& generation) {
   ModelSpec spec;
   ASSIGN_OR_RETURN(spec.family, FindFamily(config));
   RETURN_IF_ERROR(RefuseWhatIsNotComputed(config));
@@ -202,11 +202,22 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
   }
   spec.resampler.heads = spec.language.hidden / head_size;
 
-  ASSIGN_OR_RETURN(const JsonObject preprocessor,
-                   JsonObject::Read(absl::StrCat(folder, "/preprocessor_config.json"), kMaxConfigBytes));
   ASSIGN_OR_RETURN(spec.preprocess, ReadPreprocess(config, preprocessor, spec.vision, spec.resampler));
-  ASSIGN_OR_RETURN(spec.generation, ReadGeneration(folder, spec.family->generation));
+  ASSIGN_OR_RETURN(spec.generation, ReadGeneration(generation, spec.family->generation));
   return spec;
+}
+
+absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
+  const auto read = [&](absl::string_view name) {
+    return JsonObject::Read(absl::StrCat(folder, "/", name), kMaxConfigBytes);
+  };
+  ASSIGN_OR_RETURN(const JsonObject config, read("config.json"));
+  RETURN_IF_ERROR(FindFamily(config).status());  // before what other families may not have
+  ASSIGN_OR_RETURN(const JsonObject preprocessor, read("preprocessor_config.json"));
+  absl::StatusOr<JsonObject> generation = read("generation_config.json");
+  if (absl::IsNotFound(generation.status())) return ParseModelSpec(config, preprocessor, std::nullopt);
+  RETURN_IF_ERROR(generation.status());
+  return ParseModelSpec(config, preprocessor, *std::move(generation));
 }
 
 }  // namespace minicpmv
