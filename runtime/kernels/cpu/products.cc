@@ -16,6 +16,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/cpu/products.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "runtime/kernels/cpu/tile-inl.h"
 #include "runtime/kernels/cpu/vectors-inl.h"
@@ -30,118 +31,163 @@ constexpr int kLanes = 8;
 
 // --- Sixteen neighbours as the eight even and the eight odd elements.
 
-HWY_INLINE void LoadGroup(const BF16* p, V8& even, V8& odd) {
+HWY_INLINE V8 Even(const BF16* p) {
+  const auto both =
+      hn::BitCast(hn::FixedTag<uint32_t, 8>(), hn::LoadU(hn::FixedTag<uint16_t, 16>(), &p->bits));
+  return hn::BitCast(f8, hn::ShiftLeft<16>(both));
+}
+HWY_INLINE V8 Odd(const BF16* p) {
   const hn::FixedTag<uint32_t, 8> u32;
   const auto both = hn::BitCast(u32, hn::LoadU(hn::FixedTag<uint16_t, 16>(), &p->bits));
-  even = hn::BitCast(f8, hn::ShiftLeft<16>(both));
-  odd = hn::BitCast(f8, hn::And(both, hn::Set(u32, 0xffff0000u)));
+  return hn::BitCast(f8, hn::And(both, hn::Set(u32, 0xffff0000u)));
 }
 template <typename T>  // float, F16
-HWY_INLINE void LoadGroup(const T* p, V8& even, V8& odd) {
-  const V8 low = Load8(p), high = Load8(p + 8);
-  even = hn::ConcatEven(f8, high, low);
-  odd = hn::ConcatOdd(f8, high, low);
+HWY_INLINE V8 Even(const T* p) {
+  return hn::ConcatEven(f8, Load8(p + 8), Load8(p));
 }
-// The first `count` < 16 of them, and zeros.
 template <typename T>
-HWY_INLINE void LoadPartOfGroup(const T* p, int64_t count, V8& even, V8& odd) {
-  T part[kGroup] = {};
-  std::memcpy(part, p, static_cast<size_t>(count) * sizeof(T));
-  LoadGroup(part, even, odd);
+HWY_INLINE V8 Odd(const T* p) {
+  return hn::ConcatOdd(f8, Load8(p + 8), Load8(p));
 }
 
-// Calls each(load, g): g rises by sixteen up to `size`; load(p, even, odd) reads the group at p,
-// cut to what is left.
-template <typename Each>
-HWY_INLINE void ForEachGroup(int64_t size, const Each& each) {
-  int64_t g = 0;
-  for (; g + kGroup <= size; g += kGroup) {
-    each([](const auto* p, V8& even, V8& odd) { LoadGroup(p, even, odd); }, g);
+// The first `count` < 16 elements at p, and zeros.
+template <typename T>
+struct PartOfGroup {
+  PartOfGroup(const T* p, int64_t count) {
+    std::memcpy(elements, p, static_cast<size_t>(count) * sizeof(T));
   }
-  if (g < size) {
-    const int64_t left = size - g;
-    each([left](const auto* p, V8& even, V8& odd) { LoadPartOfGroup(p, left, even, odd); }, g);
-  }
-}
+  HWY_ALIGN T elements[kGroup] = {};
+};
 
 int64_t WholeGroups(int64_t size) { return (size + kGroup - 1) / kGroup * kGroup; }
 
 // --- Few rows.
 
-// Up to this many rows the matrix is read faster than a panel of it is transposed.
-constexpr int kFewRows = 4;
+// Up to this many rows a column is read anew for each few of them faster than a panel is
+// transposed.
+constexpr int64_t kFewRows = 24;
+// Rows and columns of a tile of sums, and columns that are done with while their part of the matrix
+// is in the first cache.
+constexpr int kFewRowsTile = 6;
+constexpr int ColumnsOf(int rows) { return rows >= 4 ? 2 : 4; }
+constexpr int64_t kFewColumns = 12;
+// Elements of x that stay in the first cache.
+constexpr int64_t kCachedElements = 4096;
 
-// x as groups: the eight even elements, then the eight odd ones; filled up with zeros. to [rows,
-// WholeGroups(columns)]
+// Elements of a row that are multiplied in one go.
+int64_t PartOf(int64_t rows) {
+  return std::max<int64_t>(kGroup, kCachedElements / rows / kGroup * kGroup);
+}
+
+// x as groups: the eight even elements, then the eight odd ones; filled up with zeros. The parts of
+// all rows lie beside each other: to [parts][rows][PartOf(rows)], the last part as short as
+// WholeGroups says.
 void SplitEvenOdd(ConstTensorView x, float* to) {
-  const int64_t columns = x.columns(), padded = WholeGroups(columns);
-  for (int64_t r = 0; r < x.rows(); ++r) {
-    ForEachGroup(columns, [&](auto load, int64_t g) {
-      V8 even, odd;
-      load(x.as<float>() + r * columns + g, even, odd);
-      hn::StoreU(even, f8, to + r * padded + g);
-      hn::StoreU(odd, f8, to + r * padded + g + 8);
-    });
+  const int64_t columns = x.columns(), part = PartOf(x.rows());
+  for (int64_t k = 0; k < columns; k += part) {
+    for (int64_t r = 0; r < x.rows(); ++r) {
+      const float* from = x.as<float>() + r * columns;
+      for (int64_t g = k; g < std::min(columns, k + part); g += kGroup, to += kGroup) {
+        const PartOfGroup<float> group(from + g, std::min<int64_t>(columns - g, kGroup));
+        hn::StoreU(Even(group.elements), f8, to);
+        hn::StoreU(Odd(group.elements), f8, to + 8);
+      }
+    }
   }
 }
 
-// Adds one group of kColumns columns to the sums.
-template <int kRows, int kColumns, typename Load, typename T>
-HWY_INLINE void AddGroup(const Load& load, const float* HWY_RESTRICT x, int64_t padded,
-                         const T* HWY_RESTRICT w, int64_t columns_of_x,
+// Adds one group of kColumns columns to the sums. at(c) points at the group of a column.
+template <int kRows, int kColumns, typename At>
+HWY_INLINE void AddGroup(const float* HWY_RESTRICT x, int64_t x_step, const At& at,
                          V8 (&sums)[kRows][kColumns]) {
-  V8 even[kColumns], odd[kColumns];
+#pragma GCC unroll 2
+  for (int odd = 0; odd < 2; ++odd) {
+    V8 w[kColumns];
 #pragma GCC unroll 8
-  for (int c = 0; c < kColumns; ++c) load(w + c * columns_of_x, even[c], odd[c]);
+    for (int c = 0; c < kColumns; ++c) w[c] = odd ? Odd(at(c)) : Even(at(c));
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    const V8 x_even = hn::LoadU(f8, x + r * padded), x_odd = hn::LoadU(f8, x + r * padded + 8);
+    for (int r = 0; r < kRows; ++r) {
+      const V8 v = InRegister(hn::LoadU(f8, x + r * x_step + odd * 8));
 #pragma GCC unroll 8
-    for (int c = 0; c < kColumns; ++c) {
-      sums[r][c] = hn::MulAdd(x_even, even[c], sums[r][c]);
-      sums[r][c] = hn::MulAdd(x_odd, odd[c], sums[r][c]);
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::MulAdd(v, w[c], sums[r][c]);
     }
   }
 }
 
-// Columns [n, n + kColumns) of one product. x as SplitEvenOdd leaves it.
+// Adds the elements [0, size) of kRows rows and kColumns columns to sums. Rows of x lie `x_step`
+// apart, of sums `row_step`. `ahead`: elements to the part of the matrix that is wanted soon.
 template <int kRows, int kColumns, typename T>
-HWY_INLINE void FewRowsTile(const float* x, int64_t columns_of_x, const T* w, const float* bias,
-                            int64_t n, float* out, int64_t columns_of_out) {
-  const int64_t padded = WholeGroups(columns_of_x);
-  V8 sums[kRows][kColumns];
+HWY_INLINE void AddFew(const float* x, int64_t x_step, const T* w, int64_t columns_of_x,
+                       int64_t size, int64_t ahead, float* sums, int64_t row_step) {
+  V8 tile[kRows][kColumns];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-    for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(f8);
+    for (int c = 0; c < kColumns; ++c) tile[r][c] = hn::LoadU(f8, sums + r * row_step + c * kLanes);
   }
-  w += n * columns_of_x;
-  ForEachGroup(columns_of_x, [&](auto load, int64_t g) {
-    AddGroup<kRows, kColumns>(load, x + g, padded, w + g, columns_of_x, sums);
-  });
-  for (int r = 0; r < kRows; ++r) {
+  int64_t g = 0;
+  for (; g + kGroup <= size; g += kGroup) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) hwy::Prefetch(w + c * columns_of_x + g + ahead);
+    AddGroup<kRows, kColumns>(
+        x + g, x_step, [&](int c) { return w + c * columns_of_x + g; }, tile);
+  }
+  if (g < size) {
+    T part[kColumns][kGroup] = {};
     for (int c = 0; c < kColumns; ++c) {
-      const float sum = SumLanes(sums[r][c]);
-      out[r * columns_of_out + n + c] = bias != nullptr ? sum + bias[n + c] : sum;
+      std::memcpy(part[c], w + c * columns_of_x + g, static_cast<size_t>(size - g) * sizeof(T));
     }
+    AddGroup<kRows, kColumns>(
+        x + g, x_step, [&](int c) { return part[c]; }, tile);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) hn::StoreU(tile[r][c], f8, sums + r * row_step + c * kLanes);
   }
 }
 
-template <int kRows>
-void FewRowsColumns(const float* x, int64_t columns_of_x, const Product& product, int64_t first,
-                    int64_t last) {
-  constexpr int kColumns = kRows == 1 ? 4 : 12 / kRows;
-  const float* bias = product.bias != nullptr ? product.bias->view.as<float>() : nullptr;
-  float* out = product.out.as<float>();
-  const int64_t columns = product.weight->view.rows();
-  WithDType(product.weight->view.dtype, [&](auto element) {
-    const auto* w = product.weight->view.as<decltype(element)>();
-    int64_t n = first;
-    for (; n + kColumns <= last; n += kColumns) {
-      FewRowsTile<kRows, kColumns>(x, columns_of_x, w, bias, n, out, columns);
+// Columns [first, last) of one product. x as SplitEvenOdd leaves it.
+template <typename T>
+void MultiplyColumns(const float* x, int64_t rows, const Product& product, int64_t first,
+                     int64_t last, Arena& arena) {
+  const int64_t columns_of_x = product.weight->view.columns(), columns = last - first;
+  const T* w = product.weight->view.as<T>() + first * columns_of_x;
+  const int64_t groups = (rows + kFewRowsTile - 1) / kFewRowsTile, row_step = columns * kLanes;
+  const int64_t part = PartOf(rows);
+  float* sums = arena.Floats(rows * row_step);
+  std::fill(sums, sums + rows * row_step, 0.0f);
+  for (int64_t k = 0; k < columns_of_x; k += part) {
+    const int64_t size = std::min(part, columns_of_x - k), x_step = WholeGroups(size);
+    for (int64_t n = 0; n < columns; n += kFewColumns) {
+      const int64_t end = std::min(columns, n + kFewColumns);
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t row = rows * group / groups, row_end = rows * (group + 1) / groups;
+        WithCount<kFewRowsTile>(static_cast<int>(row_end - row), [&](auto count) {
+          constexpr int kRows = decltype(count)::value, kColumns = ColumnsOf(kRows);
+          const int64_t ahead = (rows == 1 ? kColumns : kFewColumns) * columns_of_x;
+          const auto add = [&](auto column_count, int64_t column) {
+            AddFew<kRows, decltype(column_count)::value>(
+                x + k * rows + row * x_step, x_step, w + column * columns_of_x + k, columns_of_x,
+                size, ahead, sums + row * row_step + column * kLanes, row_step);
+          };
+          int64_t column = n;
+          for (; column + kColumns <= end; column += kColumns)
+            add(std::integral_constant<int, kColumns>(), column);
+          for (; column < end; ++column) add(std::integral_constant<int, 1>(), column);
+        });
+      }
     }
-    for (; n < last; ++n) FewRowsTile<kRows, 1>(x, columns_of_x, w, bias, n, out, columns);
-  });
+  }
+  const float* bias = product.bias != nullptr ? product.bias->view.as<float>() : nullptr;
+  const int64_t columns_of_out = product.weight->view.rows();
+  for (int64_t r = 0; r < rows; ++r) {
+    float* out = product.out.as<float>() + r * columns_of_out;
+    for (int64_t n = first; n < last; ++n) {
+      const float sum = SumLanes(hn::LoadU(f8, sums + r * row_step + (n - first) * kLanes));
+      out[n] = bias != nullptr ? sum + bias[n] : sum;
+    }
+  }
 }
 
 // --- Tasks: a run of columns of one product.
@@ -169,21 +215,18 @@ void MultiplyFewRows(ConstTensorView x, absl::Span<const Product> products, Work
   const int64_t columns = x.columns();
   float* split = workers.shared().Floats(x.rows() * WholeGroups(columns));
   SplitEvenOdd(x, split);
-  const auto run = [&](const ColumnTask& task) {
-    WithCount<kFewRows>(static_cast<int>(x.rows()), [&](auto rows) {
-      FewRowsColumns<decltype(rows)::value>(split, columns, *task.product, task.first, task.last);
-    });
-  };
   int64_t elements = 0;
   for (const Product& product : products) elements += product.weight->view.shape.elements();
-  if (elements <= kTaskElements) {  // one piece
-    for (const Product& product : products) run({&product, 0, product.weight->view.rows()});
-    return;
-  }
-  const std::vector<ColumnTask> tasks =
-      CutColumns(products, std::max<int64_t>(12, kTaskElements / columns / 12 * 12));
-  workers.RunIfWorth(static_cast<int64_t>(tasks.size()), elements / 8,
-                     [&](int64_t i, Arena&) { run(tasks[i]); });
+  const std::vector<ColumnTask> tasks = CutColumns(
+      products, std::max(kFewColumns, kTaskElements / columns / kFewColumns * kFewColumns));
+  workers.RunIfWorth(static_cast<int64_t>(tasks.size()), elements / 8 * x.rows(),
+                     [&](int64_t i, Arena& arena) {
+                       const ColumnTask& task = tasks[static_cast<size_t>(i)];
+                       WithDType(task.product->weight->view.dtype, [&](auto element) {
+                         MultiplyColumns<decltype(element)>(split, x.rows(), *task.product,
+                                                            task.first, task.last, arena);
+                       });
+                     });
 }
 
 // --- Many rows.
@@ -200,15 +243,22 @@ constexpr int kTreeOrder[kLanes] = {0, 4, 2, 6, 1, 5, 3, 7};
 // Where the elements of one lane lie, in packed rows and in panels: in runs of `depth` elements; a
 // run holds the elements of its `width` rows or columns beside each other, cut into tiles.
 struct Layout {
+  // Keeps the lanes, which are written side by side, from falling on the same lines of the cache.
+  static constexpr int64_t kLaneGap = 5 * 16;
+
   explicit Layout(int64_t columns) : lane(WholeGroups(columns) / kLanes) {
     runs = (lane + kDepth - 1) / kDepth;
     depth = (lane / 2 + runs - 1) / runs *
             2;  // even: a group gives a lane two elements, and they stay together
     runs = (lane + depth - 1) / depth;
   }
+  // Elements of all lanes of `width` rows or columns.
+  int64_t Size(int64_t width) const { return kLanes * (lane * width + kLaneGap); }
   int64_t Steps(int64_t run) const { return std::min(depth, lane - run * depth); }
   // The first element of a run whose lines hold `width` elements.
-  int64_t Run(int l, int64_t run, int64_t width) const { return (l * lane + run * depth) * width; }
+  int64_t Run(int l, int64_t run, int64_t width) const {
+    return l * (lane * width + kLaneGap) + run * depth * width;
+  }
 
   int64_t lane;   // elements of one lane, padding included
   int64_t depth;  // elements of a run; the last one may be shorter
@@ -237,27 +287,41 @@ void PackRows(ConstTensorView x, int64_t first, int count, int64_t width, const 
 template <typename T>
 void WidenPanel(const T* w, int64_t columns_of_x, int64_t first, int64_t last, const Layout& layout,
                 float* panel) {
-  for (int sliver = 0; sliver < kSlivers; ++sliver) {
-    for (int part = 0; part < kSliver; part += 8) {
-      const int64_t n = first + sliver * kSliver + part;
-      ForEachGroup(columns_of_x, [&](auto load, int64_t g) {
-        V8 even[8], odd[8];
+  for (int part = 0; part < kPanel; part += 8) {
+    const int sliver = part / kSliver, place = part % kSliver;
+    const auto add = [&](int64_t g, const auto& at) {
+      V8 even[8], odd[8];
 #pragma GCC unroll 8
-        for (int c = 0; c < 8; ++c) {
-          even[c] = odd[c] = hn::Zero(f8);
-          if (n + c < last) load(w + (n + c) * columns_of_x + g, even[c], odd[c]);
-        }
-        Transpose8(even);
-        Transpose8(odd);
-        const int64_t element = g / kGroup * 2, run = element / layout.depth;
-        const int64_t line = sliver * layout.Steps(run) + element - run * layout.depth;
+      for (int c = 0; c < 8; ++c) {
+        even[c] = Even(at(c));
+        odd[c] = Odd(at(c));
+      }
+      Transpose8(even);
+      Transpose8(odd);
+      const int64_t element = g / kGroup * 2, run = element / layout.depth;
+      const int64_t line = sliver * layout.Steps(run) + element - run * layout.depth;
+      float* to = panel + layout.Run(0, run, kPanel) + line * kSliver + place;
+      const int64_t lane_step = layout.Run(1, 0, kPanel);
 #pragma GCC unroll 8
-        for (int l = 0; l < kLanes; ++l) {
-          float* to = panel + layout.Run(l, run, kPanel) + line * kSliver + part;
-          hn::StoreU(even[l], f8, to);
-          hn::StoreU(odd[l], f8, to + kSliver);
-        }
-      });
+      for (int l = 0; l < kLanes; ++l) {
+        hn::StoreU(even[l], f8, to + l * lane_step);
+        hn::StoreU(odd[l], f8, to + l * lane_step + kSliver);
+      }
+    };
+    const int64_t n = first + part, count = std::clamp<int64_t>(last - n, 0, 8);
+    const T* rows = w + n * columns_of_x;
+    int64_t g = 0;
+    if (count == 8) {
+      for (; g + kGroup <= columns_of_x; g += kGroup)
+        add(g, [&](int c) { return rows + c * columns_of_x + g; });
+    }
+    for (; g < columns_of_x; g += kGroup) {  // the edges of the matrix
+      T parts[8][kGroup] = {};
+      for (int64_t c = 0; c < count; ++c) {
+        std::memcpy(parts[c], rows + c * columns_of_x + g,
+                    static_cast<size_t>(std::min<int64_t>(kGroup, columns_of_x - g)) * sizeof(T));
+      }
+      add(g, [&](int c) { return parts[c]; });
     }
   }
 }
@@ -346,8 +410,8 @@ void MultiplyPanel(const RowBlock& rows, const Layout& layout, const ColumnTask&
   const float* bias = product.bias != nullptr ? product.bias->view.as<float>() : nullptr;
   float* out = product.out.as<float>() + rows.first * columns;
   const int64_t sums = rows.count * kPanel;
-  float* panel = arena.Floats(layout.lane * kLanes * kPanel + 4 * sums);
-  float* first_sum = panel + layout.lane * kLanes * kPanel;
+  float* panel = arena.Floats(layout.Size(kPanel) + 4 * sums);
+  float* first_sum = panel + layout.Size(kPanel);
   const Waiting waiting = {first_sum,
                            {first_sum + sums, first_sum + 2 * sums, first_sum + 3 * sums}};
   WithDType(product.weight->view.dtype, [&](auto element) {
@@ -389,7 +453,7 @@ void MultiplyManyRows(ConstTensorView x, absl::Span<const Product> products, Wor
   const std::vector<ColumnTask> tasks = CutColumns(products, kPanel);
   for (int64_t first = 0; first < x.rows(); first += kRowsAtOnce) {
     const int64_t count = std::min(kRowsAtOnce, x.rows() - first);
-    float* packed = workers.shared().Floats(count * layout.lane * kLanes);
+    float* packed = workers.shared().Floats(layout.Size(count));
     workers.Run((count + kTileRows - 1) / kTileRows, [&](int64_t tile, Arena&) {
       const int64_t row = tile * kTileRows;
       PackRows(x, first + row, static_cast<int>(std::min<int64_t>(kTileRows, count - row)), count,

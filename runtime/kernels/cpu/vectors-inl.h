@@ -53,6 +53,13 @@ using F8 = hn::FixedTag<float, 8>;
 using V8 = hn::Vec<F8>;
 inline constexpr F8 f8;
 
+// Keeps a loaded vector in its register for several uses: g++ would load it again for each
+// multiply-add.
+HWY_INLINE V8 InRegister(V8 v) {
+  asm("" : "+v"(v.raw));
+  return v;
+}
+
 // Eight neighbours, widened. Exact.
 HWY_INLINE V8 Load8(const float* p) { return hn::LoadU(f8, p); }
 HWY_INLINE V8 Load8(const BF16* p) {
