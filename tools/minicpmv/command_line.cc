@@ -37,6 +37,16 @@ CLI::Validator Whole(int64_t min, int64_t max) {
       "");
 }
 
+CLI::Validator Seed() {
+  return CLI::Validator(
+      [](const std::string& text) -> std::string {
+        uint64_t number;
+        if (absl::SimpleAtoi(text, &number)) return "";
+        return absl::StrCat(Quoted(text), " is no whole number in [0, ", UINT64_MAX, "]");
+      },
+      "");
+}
+
 // A number in [min, max], or in (min, max].
 CLI::Validator Number(double min, double max, bool with_min) {
   return CLI::Validator(
@@ -169,7 +179,7 @@ void AddReplyFlags(CLI::App& app, ReplyFlags& flags) {
       ->check(Whole(1, kMaxCount))->type_name("N")->group(answering);
   AddRepeated(app, "--stop", flags.reply.stop, "The answer ends before this text; as often as need be", "TEXT", answering);
   app.add_option("--seed", flags.reply.seed, "Of the draws (drawn, and told by --json and --bill)")
-      ->type_name("N")->group(answering);
+      ->check(Seed())->type_name("N")->group(answering);
   app.add_flag("--greedy", flags.reply.greedy, "Nothing is drawn; the penalty stays as it is")->group(answering);
 }
 
@@ -200,6 +210,9 @@ class Flags {
         app_.exit(error);
         return std::optional<Command>();
       }
+      if (argc > 1 && argv[1][0] != '-' && !HasSubcommand(argv[1])) {
+        return absl::InvalidArgumentError(absl::StrCat("there is no subcommand ", Quoted(argv[1])));
+      }
       return absl::InvalidArgumentError(OneLine(error.what()));
     }
     return Chosen();
@@ -208,6 +221,13 @@ class Flags {
  private:
   static std::string OneLine(const std::string& words) {
     return absl::StrJoin(absl::StrSplit(words, '\n', absl::SkipEmpty()), "; ");
+  }
+
+  bool HasSubcommand(const std::string& name) const {
+    for (const CLI::App* const subcommand : {chat_, trace_, tokenize_, inspect_, bench_}) {
+      if (subcommand->get_name() == name) return true;
+    }
+    return false;
   }
 
   absl::StatusOr<std::optional<Command>> Chosen() const {

@@ -50,9 +50,9 @@ absl::Status LocalModel::BuildEngine(const LocalModelOptions& options) {
   }
 
   EngineOptions engine;
-  engine.max_positions = language.max_positions;
-  engine.pages = options.pages.value_or(
-      PagesForSequences(options.sequences, std::min(options.positions.value_or(language.max_positions), language.max_positions)));
+  const int64_t positions = std::min(options.positions.value_or(language.max_positions), language.max_positions);
+  engine.pages = options.pages.value_or(PagesForSequences(options.sequences, positions));
+  max_positions_ = engine.max_positions = std::min(language.max_positions, engine.pages * kPageSize);
   engine.scheduler.depth = options.depth.value_or(stages);
   engine.scheduler.chunk = options.chunk;
   engine.scheduler.max_rows = std::max(options.chunk, options.sequences);

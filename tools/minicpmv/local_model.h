@@ -51,6 +51,8 @@ class LocalModel {
   // Where rows have to lie, and where pictures are encoded.
   CpuDevice& first_device() { return *devices_.front(); }
   const std::vector<LayerRange>& stages() const { return ranges_; }
+  // Of one sequence: the model's context, or what the pages leave of it.
+  int64_t max_positions() const { return max_positions_; }
   // Of cache and rows.
   DType row_dtype() const { return row_dtype_; }
 
@@ -66,6 +68,7 @@ class LocalModel {
 
   ModelSpec spec_;
   DType row_dtype_ = DType::kF32;
+  int64_t max_positions_ = 0;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<PromptBuilder> prompts_;
   std::unique_ptr<Checkpoint> checkpoint_;

@@ -38,9 +38,9 @@ class Mailbox final : public SequenceObserver {
   const ReplyWatch* watch_;
 };
 
-int64_t PromptLimit(const ReplyOptions& options, const ModelSpec& spec) {
-  const int64_t context = spec.language.max_positions - 1;  // one place for an answer
-  return std::min(context, options.max_prompt_tokens.value_or(spec.family->max_prompt_tokens));
+int64_t PromptLimit(const ReplyOptions& options, const LocalModel& model) {
+  const int64_t context = model.max_positions() - 1;  // one place for an answer
+  return std::min(context, options.max_prompt_tokens.value_or(model.spec().family->max_prompt_tokens));
 }
 
 }  // namespace
@@ -91,8 +91,6 @@ class LocalReply::Flow {
     }
     request_.sampling = SamplingOf(options_, model_.spec().generation);
     request_.sampling.stop_ids = model_.prompts().stop_ids();
-    const int64_t room = model_.spec().language.max_positions - request_.prompt_tokens;
-    request_.sampling.max_new_tokens = std::min(request_.sampling.max_new_tokens, room);
     reply_.seed = request_.sampling.seed;
     if (watch_ != nullptr) {
       request_.forced_tokens = watch_->forced_tokens;
@@ -105,7 +103,8 @@ class LocalReply::Flow {
   absl::StatusOr<bool> Attempt() {
     const size_t tokens_before = reply_.tokens.size();
     submitted_ = first_token_ = Now();
-    Mailbox mailbox(request_.sampling.max_new_tokens, watch_);
+    const int64_t room = model_.max_positions() - request_.prompt_tokens;
+    Mailbox mailbox(std::min(room, request_.sampling.max_new_tokens), watch_);
     ASSIGN_OR_RETURN(const SequenceId id, model_.engine().Submit(request_, mailbox));
     owner_.running_ = id;
     if (owner_.cancelled_) Stop(id);
@@ -202,11 +201,11 @@ absl::StatusOr<Prompt> LocalReply::Lay(const Conversation& conversation, const R
   layout.tags = options.tags;
   layout.drop_token_zero = options.reference_quirks;
   ASSIGN_OR_RETURN(Prompt prompt, model_.prompts().Build(conversation.messages, rows.plans(), layout));
-  const int64_t limit = PromptLimit(options, spec);
+  const int64_t limit = PromptLimit(options, model_);
   if (static_cast<int64_t>(prompt.tokens.size()) > limit) {
     return absl::InvalidArgumentError(absl::StrCat("the prompt has ", prompt.tokens.size(), " tokens, more than the ", limit,
-                                                   " allowed here (--max-prompt-tokens; the context has ",
-                                                   spec.language.max_positions, ")"));
+                                                   " allowed here (--max-prompt-tokens; context and --pages have room for ",
+                                                   model_.max_positions(), ")"));
   }
   return prompt;
 }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/text/utf8.h"
 #include "tools/minicpmv/errors.h"
 
 namespace minicpmv {
@@ -16,9 +17,18 @@ namespace {
 
 constexpr size_t kMaxInputBytes = size_t{64} << 20;
 
+// A file's text has been checked by whoever read its JSON.
+absl::Status CheckUtf8(absl::string_view what, absl::string_view text) {
+  const std::optional<size_t> place = FindInvalidUtf8(text);
+  if (!place.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, " is not UTF-8 at byte ", *place));
+}
+
 }  // namespace
 
 absl::StatusOr<Conversation> ReadQuestion(const QuestionOptions& options) {
+  RETURN_IF_ERROR(CheckUtf8("the question", options.text.value_or("")));
+  RETURN_IF_ERROR(CheckUtf8("--system", options.system));
   Conversation conversation;
   if (!options.messages.empty()) {
     absl::StatusOr<Conversation> read = ReadConversation(options.messages);

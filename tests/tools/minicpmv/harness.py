@@ -1,0 +1,98 @@
+"""What the tests of the executable share: running it, small pictures, safetensors files."""
+
+import array
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import tempfile
+import unittest
+import zlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+EXECUTABLE = os.environ.get("MINICPMV_EXECUTABLE", str(ROOT / "build" / "bin" / "minicpmv"))
+NANO = ROOT / "tools" / "nano"
+PICTURES = NANO / "pictures"
+GOLDENS = ROOT / "tests" / "testdata" / "goldens"
+
+
+def run(*arguments, stdin=b"", timeout=100, **options):
+    """The finished process; output in bytes."""
+    return subprocess.run([EXECUTABLE, *map(str, arguments)], input=stdin, capture_output=True, timeout=timeout, **options)
+
+
+class ExecutableTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def write(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def write_json(self, name, value):
+        return self.write(name, json.dumps(value))
+
+    def answer(self, *arguments, **options):
+        """Standard output as text of a run that has to succeed without a word on standard error."""
+        done = run(*arguments, **options)
+        self.assertEqual((done.returncode, done.stderr), (0, b""), arguments)
+        return done.stdout.decode()
+
+    def reply(self, *arguments, **options):
+        return json.loads(self.answer("chat", "--json", *arguments, **options))
+
+    def assert_refused(self, words, *arguments, status=2, **options):
+        """One line on standard error that holds `words`, nothing on standard output, and the exit status."""
+        done = run(*arguments, **options)
+        error = done.stderr.decode()
+        self.assertEqual(done.returncode, status, f"{arguments}: {error}")
+        self.assertEqual(done.stdout, b"", arguments)
+        self.assertTrue(error.startswith("minicpmv: ") and error.count("\n") == 1 and error.endswith("\n"), f"{arguments}: {error}")
+        self.assertIn(words, error, arguments)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, color=(200, 30, 30), claim=None):
+    """A PNG of one colour. `claim`: the size that its header states instead."""
+    stated = claim or (width, height)
+    lines = (b"\0" + bytes(color) * width) * height
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", *stated, 8, 2, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b""))
+
+
+def read_safetensors(path):
+    """{name: (shape, values)}; F32, BF16 widened, and I32."""
+    data = pathlib.Path(path).read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        values = array.array({"F32": "f", "I32": "i"}[entry["dtype"]], data[begin:end])
+        tensors[name] = (entry["shape"], values)
+    return tensors
+
+
+def write_safetensors(path, tensors):
+    """{name: (dtype, shape, bytes)}."""
+    header, offset = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+    text = json.dumps(header).encode()
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
+
+
+def deviation(got, want):
+    """The largest difference as a share of the largest magnitude of what is wanted."""
+    assert len(got) == len(want), (len(got), len(want))
+    return max(abs(a - b) for a, b in zip(got, want)) / max(abs(b) for b in want)
