@@ -215,6 +215,7 @@ absl::Status VisionEncoder::EncodePatched(absl::Span<const PatchedImage> grids, 
     if (observer != nullptr) (*observer)(absl::StrFormat("vision.0.%02d", i), x.Rows(0, patch_starts[1]));
     RunLayer(layers_[i], patches, among_patches);
   }
+  if (observer != nullptr) (*observer)(absl::StrFormat("vision.0.%02d", layers_.size()), x.Rows(0, patch_starts[1]));
   const TensorView normed = r.normed.Rows(0, patches);
   kernels_.LayerNorm(x, final_norm_, final_norm_bias_, vision.norm_epsilon, normed);
   if (observer != nullptr) (*observer)("vision.0.out", normed.Rows(0, patch_starts[1]));

@@ -37,7 +37,8 @@ class VisionEncoder {
 
   // Fills `out` [sub_images * queries, hidden], f32, bf16 or f16, on the device; blocks until it is done. Sub-images are any
   // mix of sizes; they do not see each other. After each batch `progress` is told how many are done.
-  // `observer` is shown "vision.0.NN", the tower's input to each layer, and "vision.0.out", its output, of the first sub-image.
+  // `observer` is shown "vision.0.NN", the input to each layer and, last, what the last one leaves for the final norm, and
+  // "vision.0.out", behind that norm; all of the first sub-image.
   absl::Status Encode(absl::Span<const Image> sub_images, TensorView out, absl::FunctionRef<void(int64_t done)> progress,
                       const ActivationObserver* observer = nullptr);
   // The same for one batch of what has been laid out already.
