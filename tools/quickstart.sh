@@ -5,8 +5,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tools/install_deps.sh
+log=$(mktemp)
 echo "configure: build/"
-cmake --preset cpu >"${log:=$(mktemp)}" 2>&1 || { cat "$log"; exit 1; }
+cmake --preset cpu >"$log" 2>&1 || { cat "$log"; exit 1; }
 rm -f "$log"
 tools/progress.py build -- ninja -C build minicpmv
 

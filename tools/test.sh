@@ -18,8 +18,9 @@ case $preset in
 esac
 
 tools/install_deps.sh
+log=$(mktemp)
 echo "configure: preset $preset in $folder/"
-cmake --preset "$preset" >"${log:=$(mktemp)}" 2>&1 || { cat "$log"; exit 1; }
+cmake --preset "$preset" >"$log" 2>&1 || { cat "$log"; exit 1; }
 rm -f "$log"
 tools/progress.py build -- ninja -C "$folder"
 
