@@ -51,7 +51,8 @@ absl::Status LocalModel::BuildEngine(const LocalModelOptions& options) {
 
   EngineOptions engine;
   const int64_t positions = std::min(options.positions.value_or(language.max_positions), language.max_positions);
-  engine.pages = options.pages.value_or(PagesForSequences(options.sequences, positions));
+  // The scheduler lets nobody in unless those that run have a page each left to grow into.
+  engine.pages = options.pages.value_or(PagesForSequences(options.sequences, positions + kPageSize));
   max_positions_ = engine.max_positions = std::min(language.max_positions, engine.pages * kPageSize);
   engine.scheduler.depth = options.depth.value_or(stages);
   engine.scheduler.chunk = options.chunk;
