@@ -15,6 +15,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/cpu/attention.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "runtime/kernels/cpu/tile-inl.h"
 #include "runtime/kernels/cpu/vectors-inl.h"
@@ -37,6 +38,13 @@ template <typename Key, typename Value>
 void WidenBlock(const Key& key, const Value& value, int64_t count, int head_size, int64_t width,
                 float* keys, float* values) {
   for (int64_t j = 0; j < kBlock; j += 8) {
+    for (int64_t i = j + 8; i < std::min(j + 16, count);
+         ++i) {  // rows are far apart: no pattern that the CPU would see
+      for (int d = 0; d < head_size; d += 16) {
+        hwy::Prefetch(key(i) + d);
+        hwy::Prefetch(value(i) + d);
+      }
+    }
     for (int d = 0; d < head_size; d += 8) {
       const int left = head_size - d;
       V8 tile[8];
@@ -86,27 +94,36 @@ HWY_INLINE Factors Exponentials(float* scores, int64_t seen, int64_t keys, Runni
     std::fill(scores, scores + keys, 0.0f);
     return {1, 0};
   }
+  const int64_t whole = seen / 8 * 8;
+  const auto visible =
+      hn::FirstN(f8, static_cast<size_t>(seen - whole));  // of the vector that is cut
   V8 maxima = hn::Set(f8, nothing);
-  const auto visible = [seen](int64_t j) {
-    return hn::FirstN(f8, static_cast<size_t>(std::clamp<int64_t>(seen - j, 0, 8)));
-  };
-  for (int64_t j = 0; j < seen; j += 8) {
+  for (int64_t j = 0; j < whole; j += 8) maxima = hn::Max(maxima, hn::LoadU(f8, scores + j));
+  if (whole < seen) {
     maxima = hn::Max(maxima,
-                     hn::IfThenElse(visible(j), hn::LoadU(f8, scores + j), hn::Set(f8, nothing)));
+                     hn::IfThenElse(visible, hn::LoadU(f8, scores + whole), hn::Set(f8, nothing)));
   }
   const float largest = hn::GetLane(hn::MaxOfLanes(f8, maxima));
+  const V8 base = hn::Set(f8, largest);
   V8 sums = hn::Zero(f8);
-  for (int64_t j = 0; j < keys; j += 8) {
-    const V8 score = hn::LoadU(f8, scores + j);
-    const V8 exponential =
-        hn::IfThenElseZero(visible(j), Exp(f8, hn::Sub(score, hn::Set(f8, largest))));
+  int64_t j = 0;
+  for (; j < whole; j += 8) {
+    const V8 exponential = ExpOfNegative(f8, hn::Sub(hn::LoadU(f8, scores + j), base));
     hn::StoreU(exponential, f8, scores + j);
     sums = hn::Add(sums, exponential);
   }
+  if (j < seen) {
+    const V8 exponential = ExpOfNegative(f8, hn::Sub(hn::LoadU(f8, scores + j), base));
+    const V8 kept = hn::IfThenElseZero(visible, exponential);
+    hn::StoreU(kept, f8, scores + j);
+    sums = hn::Add(sums, kept);
+    j += 8;
+  }
+  for (; j < keys; j += 8) hn::StoreU(hn::Zero(f8), f8, scores + j);
   const float joined = std::max(running.largest, largest);
   const hn::FixedTag<float, 4> f4;
   alignas(16) float factors[4] = {running.largest - joined, largest - joined, 0, 0};
-  hn::Store(Exp(f4, hn::Load(f4, factors)), f4, factors);
+  hn::Store(ExpOfNegative(f4, hn::Load(f4, factors)), f4, factors);
   running.largest = joined;
   running.sum = running.sum * factors[0] + SumLanes(sums) * factors[1];
   return {factors[0], factors[1]};

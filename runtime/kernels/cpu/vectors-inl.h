@@ -155,19 +155,16 @@ HWY_INLINE void Transpose8(V8 (&v)[8]) {
   }
 }
 
-// e^x to about one unit in the last place; 0 below -104, infinity above 88.8, NaN for NaN.
-template <typename D, typename V = hn::Vec<D>>
-HWY_INLINE V Exp(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  x = hn::Max(hn::Set(d, -110.0f), hn::Min(hn::Set(d, 90.0f), x));  // in this order NaN passes
-  // x = n ln 2 + r with |r| <= ln(2)/2. ln 2 in two parts, the first one short enough for exact
-  // products.
-  const auto n = hn::NearestInt(hn::Mul(x, hn::Set(d, 1.44269504f)));
+// e^x = p * 2^n: x = n ln 2 + r with |r| <= ln(2)/2, and p = e^r.
+template <typename D, typename V = hn::Vec<D>, typename N = hn::Vec<hn::RebindToSigned<D>>>
+HWY_INLINE void SplitExp(D d, V x, V& p, N& n) {
+  n = hn::NearestInt(hn::Mul(x, hn::Set(d, 1.44269504f)));
+  // ln 2 in two parts, the first one short enough for exact products.
   const V f = hn::ConvertTo(d, n);
   V r = hn::NegMulAdd(f, hn::Set(d, 0.693359375f), x);
   r = hn::NegMulAdd(f, hn::Set(d, -2.12194440e-4f), r);
   // Taylor's series: its next term is below 6e-9.
-  V p = hn::Set(d, 1.0f / 5040);
+  p = hn::Set(d, 1.0f / 5040);
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 720));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 120));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 24));
@@ -175,12 +172,32 @@ HWY_INLINE V Exp(D d, V x) {
   p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  // 2^n in two factors: n reaches from -159 to 130.
-  const auto half = hn::ShiftRight<1>(n);
-  const auto power = [&](auto e) {
-    return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(e, hn::Set(di, 127))));
-  };
-  return hn::Mul(hn::Mul(p, power(half)), power(hn::Sub(n, half)));
+}
+
+// 2^n for n in [-126, 127].
+template <typename D, typename N = hn::Vec<hn::RebindToSigned<D>>>
+HWY_INLINE hn::Vec<D> PowerOfTwo(D d, N n) {
+  return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(hn::RebindToSigned<D>(), 127))));
+}
+
+// e^x to about one unit in the last place; 0 below -104, infinity above 88.8, NaN for NaN.
+template <typename D, typename V = hn::Vec<D>>
+HWY_INLINE V Exp(D d, V x) {
+  V p;
+  hn::Vec<hn::RebindToSigned<D>> n;
+  // In this order NaN passes.
+  SplitExp(d, hn::Max(hn::Set(d, -110.0f), hn::Min(hn::Set(d, 90.0f), x)), p, n);
+  const auto half = hn::ShiftRight<1>(n);  // n reaches from -159 to 130: the power in two factors
+  return hn::Mul(hn::Mul(p, PowerOfTwo(d, half)), PowerOfTwo(d, hn::Sub(n, half)));
+}
+
+// The same for x <= 0, and faster: never less than e^-87.
+template <typename D, typename V = hn::Vec<D>>
+HWY_INLINE V ExpOfNegative(D d, V x) {
+  V p;
+  hn::Vec<hn::RebindToSigned<D>> n;
+  SplitExp(d, hn::Max(hn::Set(d, -87.0f), x), p, n);
+  return hn::Mul(p, PowerOfTwo(d, n));
 }
 
 #endif
