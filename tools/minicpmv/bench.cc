@@ -23,8 +23,9 @@
 namespace minicpmv {
 namespace {
 
-constexpr int kTries = 2;                              // the best one counts
-constexpr uint64_t kReadBytes = uint64_t{4} << 30;     // more makes a measurement of the memory no better
+constexpr int kTries = 2;  // the best one counts
+constexpr uint64_t kReadBytes = uint64_t{4}
+                                << 30;  // more makes a measurement of the memory no better
 constexpr uint64_t kSeed = 1;
 
 absl::Time Now() { return Clock::Monotonic().Now(); }
@@ -44,7 +45,8 @@ class Watch final : public SequenceObserver {
   std::promise<absl::StatusOr<Finish>> ended_;
 };
 
-SequenceRequest RandomRequest(const ModelSpec& spec, int64_t prompt, int64_t new_tokens, std::mt19937& random) {
+SequenceRequest RandomRequest(const ModelSpec& spec, int64_t prompt, int64_t new_tokens,
+                              std::mt19937& random) {
   SequenceRequest request;
   request.id = "bench";
   std::uniform_int_distribution<int32_t> id(0, static_cast<int32_t>(spec.language.vocabulary) - 1);
@@ -55,7 +57,8 @@ SequenceRequest RandomRequest(const ModelSpec& spec, int64_t prompt, int64_t new
   return request;
 }
 
-// While prompts are computed, sequences whose own prompt is done decode beside them; they need tokens for that, too.
+// While prompts are computed, sequences whose own prompt is done decode beside them; they need
+// tokens for that, too.
 int64_t NewTokens(const BenchOptions& options, int64_t batch) {
   const int64_t chunks = (options.prompt + options.model.chunk - 1) / options.model.chunk;
   return 1 + options.tokens + (batch - 1) * (chunks + 1);
@@ -67,14 +70,17 @@ struct Rate {
 };
 
 // Tokens a second in the time in which all sequences of the batch decode.
-absl::StatusOr<Rate> MeasureDecode(LocalModel& model, const BenchOptions& options, int64_t batch, double read_bytes) {
+absl::StatusOr<Rate> MeasureDecode(LocalModel& model, const BenchOptions& options, int64_t batch,
+                                   double read_bytes) {
   std::mt19937 random(kSeed);
   const int64_t new_tokens = NewTokens(options, batch);
   std::vector<std::unique_ptr<Watch>> watches;
   absl::Status status;
   for (int64_t i = 0; i < batch && status.ok(); ++i) {
     auto watch = std::make_unique<Watch>();
-    status = model.engine().Submit(RandomRequest(model.spec(), options.prompt, new_tokens, random), *watch).status();
+    status = model.engine()
+                 .Submit(RandomRequest(model.spec(), options.prompt, new_tokens, random), *watch)
+                 .status();
     if (status.ok()) watches.push_back(std::move(watch));
   }
   for (const std::unique_ptr<Watch>& watch : watches) {
@@ -98,20 +104,23 @@ absl::StatusOr<Rate> MeasureDecode(LocalModel& model, const BenchOptions& option
   }
   if (tokens == 0) return Rate();
   const double steps = static_cast<double>(tokens) / static_cast<double>(batch);
-  ASSIGN_OR_RETURN(const double step_bytes,
-                   DecodeStepBytes(model.checkpoint(), model.spec(), model.row_dtype(), positions / steps));
+  ASSIGN_OR_RETURN(const double step_bytes, DecodeStepBytes(model.checkpoint(), model.spec(),
+                                                            model.row_dtype(), positions / steps));
   Rate rate;
   rate.per_second = static_cast<double>(tokens) / absl::ToDoubleSeconds(one_is_done - all_decode);
   rate.bound_share = rate.per_second / (static_cast<double>(batch) * read_bytes / step_bytes);
   return rate;
 }
 
-absl::StatusOr<Rate> MeasurePrefill(LocalModel& model, const BenchOptions& options, double fma_flops) {
+absl::StatusOr<Rate> MeasurePrefill(LocalModel& model, const BenchOptions& options,
+                                    double fma_flops) {
   std::mt19937 random(kSeed);
   Rate best;
   for (int i = 0; i < kTries; ++i) {
     Watch watch;
-    RETURN_IF_ERROR(model.engine().Submit(RandomRequest(model.spec(), options.prompt, 1, random), watch).status());
+    RETURN_IF_ERROR(model.engine()
+                        .Submit(RandomRequest(model.spec(), options.prompt, 1, random), watch)
+                        .status());
     ASSIGN_OR_RETURN(const Finish finish, watch.Wait());
     const double seconds = absl::ToDoubleSeconds(finish.prompt_done - finish.started);
     best.per_second = std::max(best.per_second, static_cast<double>(options.prompt) / seconds);
@@ -122,7 +131,8 @@ absl::StatusOr<Rate> MeasurePrefill(LocalModel& model, const BenchOptions& optio
 }
 
 // Sub-images of the largest size that slicing makes as a rule.
-absl::StatusOr<Rate> MeasureVision(LocalModel& model, const BenchOptions& options, double fma_flops) {
+absl::StatusOr<Rate> MeasureVision(LocalModel& model, const BenchOptions& options,
+                                   double fma_flops) {
   const ModelSpec& spec = model.spec();
   const int patch = static_cast<int>(spec.vision.patch_size);
   const int side = std::max(1, spec.preprocess.scale_resolution / patch);
@@ -134,13 +144,16 @@ absl::StatusOr<Rate> MeasureVision(LocalModel& model, const BenchOptions& option
 
   const Shape shape = {options.slices * spec.resampler.queries, spec.language.hidden};
   ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> rows,
-                   model.first_device().Allocate(static_cast<size_t>(shape.elements()) * SizeOf(model.row_dtype())));
+                   model.first_device().Allocate(static_cast<size_t>(shape.elements()) *
+                                                 SizeOf(model.row_dtype())));
   ASSIGN_OR_RETURN(VisionEncoder* const vision, model.Vision());
   Rate best;
   for (int i = 0; i < kTries; ++i) {
     const absl::Time start = Now();
-    RETURN_IF_ERROR(vision->Encode(sub_images, TensorView(rows->data(), model.row_dtype(), shape), [](int64_t) {}));
-    best.per_second = std::max(best.per_second, options.slices / absl::ToDoubleSeconds(Now() - start));
+    RETURN_IF_ERROR(vision->Encode(sub_images, TensorView(rows->data(), model.row_dtype(), shape),
+                                   [](int64_t) {}));
+    best.per_second =
+        std::max(best.per_second, options.slices / absl::ToDoubleSeconds(Now() - start));
   }
   best.bound_share = best.per_second * VisionFlops(spec, double{1} * side * side) / fma_flops;
   return best;
@@ -153,7 +166,8 @@ struct Figures {
   int64_t rss_anon_bytes = 0;
 };
 
-absl::StatusOr<Figures> Measure(const BenchOptions& options, const LocalModelOptions& model_options) {
+absl::StatusOr<Figures> Measure(const BenchOptions& options,
+                                const LocalModelOptions& model_options) {
   Figures figures;
   const absl::Time start = Now();
   ASSIGN_OR_RETURN(const std::unique_ptr<LocalModel> model, LocalModel::Load(model_options));
@@ -164,12 +178,14 @@ absl::StatusOr<Figures> Measure(const BenchOptions& options, const LocalModelOpt
   for (const DeviceSpec& device : model_options.devices) threads += device.threads;
   {
     ThreadPool pool(threads);
-    figures.read_bytes_per_second = MeasureReadBytes(pool, LongestMappedRun(model->checkpoint(), kReadBytes));
+    figures.read_bytes_per_second =
+        MeasureReadBytes(pool, LongestMappedRun(model->checkpoint(), kReadBytes));
     figures.fma_flops_per_second = MeasureFmaFlops(pool);
   }
   ASSIGN_OR_RETURN(figures.prefill, MeasurePrefill(*model, options, figures.fma_flops_per_second));
   for (const int64_t batch : options.batch) {
-    ASSIGN_OR_RETURN(const Rate rate, MeasureDecode(*model, options, batch, figures.read_bytes_per_second));
+    ASSIGN_OR_RETURN(const Rate rate,
+                     MeasureDecode(*model, options, batch, figures.read_bytes_per_second));
     figures.decode.emplace_back(batch, rate);
   }
   ASSIGN_OR_RETURN(figures.vision, MeasureVision(*model, options, figures.fma_flops_per_second));
@@ -181,34 +197,42 @@ std::string JsonOf(const Figures& figures) {
   using Json = nlohmann::ordered_json;
   Json decode = Json::array();
   for (const auto& [batch, rate] : figures.decode) {
-    decode.push_back({{"batch", batch}, {"tokens_per_second", rate.per_second}, {"bound_share", rate.bound_share}});
+    decode.push_back({{"batch", batch},
+                      {"tokens_per_second", rate.per_second},
+                      {"bound_share", rate.bound_share}});
   }
   const Json object = {
       {"bounds",
-       {{"read_bytes_per_second", figures.read_bytes_per_second}, {"fma_flops_per_second", figures.fma_flops_per_second}}},
+       {{"read_bytes_per_second", figures.read_bytes_per_second},
+        {"fma_flops_per_second", figures.fma_flops_per_second}}},
       {"load_seconds", figures.load_seconds},
       {"decode", std::move(decode)},
       {"prefill",
-       {{"tokens_per_second", figures.prefill.per_second}, {"bound_share", figures.prefill.bound_share}}},
-      {"vision", {{"slices_per_second", figures.vision.per_second}, {"bound_share", figures.vision.bound_share}}},
+       {{"tokens_per_second", figures.prefill.per_second},
+        {"bound_share", figures.prefill.bound_share}}},
+      {"vision",
+       {{"slices_per_second", figures.vision.per_second},
+        {"bound_share", figures.vision.bound_share}}},
       {"rss_anon_bytes", figures.rss_anon_bytes},
   };
   return absl::StrCat(object.dump(), "\n");
 }
 
 std::string TableOf(const Figures& figures) {
-  std::string table = absl::StrFormat("bounds           %8.2f GB/s read, %.1f GFLOP/s multiply-add\n",
-                                      figures.read_bytes_per_second / 1e9, figures.fma_flops_per_second / 1e9);
+  std::string table =
+      absl::StrFormat("bounds           %8.2f GB/s read, %.1f GFLOP/s multiply-add\n",
+                      figures.read_bytes_per_second / 1e9, figures.fma_flops_per_second / 1e9);
   absl::StrAppendFormat(&table, "load             %8.3f s\n", figures.load_seconds);
   for (const auto& [batch, rate] : figures.decode) {
-    absl::StrAppendFormat(&table, "decode, %4d     %8.2f tokens/s     %5.1f %% of the bound\n", batch, rate.per_second,
-                          100 * rate.bound_share);
+    absl::StrAppendFormat(&table, "decode, %4d     %8.2f tokens/s     %5.1f %% of the bound\n",
+                          batch, rate.per_second, 100 * rate.bound_share);
   }
-  absl::StrAppendFormat(&table, "prefill          %8.2f tokens/s     %5.1f %% of the bound\n", figures.prefill.per_second,
-                        100 * figures.prefill.bound_share);
-  absl::StrAppendFormat(&table, "vision           %8.3f sub-images/s %5.1f %% of the bound\n", figures.vision.per_second,
-                        100 * figures.vision.bound_share);
-  absl::StrAppendFormat(&table, "anonymous memory %8.1f MB\n", static_cast<double>(figures.rss_anon_bytes) / 1e6);
+  absl::StrAppendFormat(&table, "prefill          %8.2f tokens/s     %5.1f %% of the bound\n",
+                        figures.prefill.per_second, 100 * figures.prefill.bound_share);
+  absl::StrAppendFormat(&table, "vision           %8.3f sub-images/s %5.1f %% of the bound\n",
+                        figures.vision.per_second, 100 * figures.vision.bound_share);
+  absl::StrAppendFormat(&table, "anonymous memory %8.1f MB\n",
+                        static_cast<double>(figures.rss_anon_bytes) / 1e6);
   return table;
 }
 
@@ -221,9 +245,10 @@ absl::Status Bench(const BenchOptions& options) {
   model_options.sequences = *std::max_element(options.batch.begin(), options.batch.end());
   model_options.positions = options.prompt + NewTokens(options, model_options.sequences);
   if (*model_options.positions > spec.language.max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat("--prompt: ", options.prompt, " tokens and --tokens=", options.tokens,
-                                                   " need a context of ", *model_options.positions, ", and the model's is ",
-                                                   spec.language.max_positions));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--prompt: ", options.prompt, " tokens and --tokens=", options.tokens,
+                     " need a context of ", *model_options.positions, ", and the model's is ",
+                     spec.language.max_positions));
   }
   ASSIGN_OR_RETURN(const Figures figures, Measure(options, model_options));
   return WriteOutput(options.json ? JsonOf(figures) : TableOf(figures));

@@ -28,7 +28,8 @@ absl::Duration Bill::Spent(BillStage stage) const {
   for (const Span& span : spans_) {
     if (span.stage < stage) before.push_back(span);
   }
-  std::sort(before.begin(), before.end(), [](const Span& a, const Span& b) { return a.start < b.start; });
+  std::sort(before.begin(), before.end(),
+            [](const Span& a, const Span& b) { return a.start < b.start; });
 
   absl::Duration spent;
   for (const Span& span : spans_) {

@@ -15,10 +15,14 @@
 namespace minicpmv {
 namespace {
 
-absl::Status AnswerOnce(const ChatOptions& options, const Conversation& conversation, LocalModel& model) {
+absl::Status AnswerOnce(const ChatOptions& options, const Conversation& conversation,
+                        LocalModel& model) {
   PictureRows rows(model, options.reply.max_slices, options.reply.exif);
-  const auto print = [&](absl::string_view piece) { return options.json ? absl::OkStatus() : WriteOutput(piece); };
-  ASSIGN_OR_RETURN(const Reply reply, LocalReply(model).Run(conversation, options.reply, rows, print));
+  const auto print = [&](absl::string_view piece) {
+    return options.json ? absl::OkStatus() : WriteOutput(piece);
+  };
+  ASSIGN_OR_RETURN(const Reply reply,
+                   LocalReply(model).Run(conversation, options.reply, rows, print));
   RETURN_IF_ERROR(WriteOutput(options.json ? JsonOf(reply) : "\n"));
   if (options.bill) WriteNotice(BillLineOf(reply));
   return absl::OkStatus();
@@ -33,13 +37,16 @@ absl::Status Chat(const ChatOptions& options) {
   QuestionOptions question = options.question;
   const bool is_asked = question.text.has_value() || !question.messages.empty();
   if (!is_asked && isatty(STDIN_FILENO)) {
-    if (options.json) return absl::InvalidArgumentError("--json: a conversation at the terminal has no JSON form");
+    if (options.json) {
+      return absl::InvalidArgumentError("--json: a conversation at the terminal has no JSON form");
+    }
     return HoldConversation(options, model_options);
   }
   if (!is_asked) {
     ASSIGN_OR_RETURN(question.text, ReadStandardInput());
     if (question.text->empty()) {
-      return absl::InvalidArgumentError("standard input: empty, and no question among the arguments");
+      return absl::InvalidArgumentError(
+          "standard input: empty, and no question among the arguments");
     }
   }
   ASSIGN_OR_RETURN(const Conversation conversation, ReadQuestion(question));

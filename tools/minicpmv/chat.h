@@ -15,8 +15,8 @@ struct ChatOptions {
   bool bill = false;  // a line on standard error after the answer
 };
 
-// Answers one question, which may come through a pipe; without any, and with a terminal on standard input, holds a
-// conversation.
+// Answers one question, which may come through a pipe; without any, and with a terminal on standard
+// input, holds a conversation.
 absl::Status Chat(const ChatOptions& options);
 
 }  // namespace minicpmv

@@ -12,10 +12,11 @@
 
 namespace minicpmv {
 
-using Command = std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions, BenchOptions>;
+using Command =
+    std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions, BenchOptions>;
 
-// What the flags ask for; nothing, when that was --help or --version, which are answered here. INVALID_ARGUMENT names the
-// flag.
+// What the flags ask for; nothing, when that was --help or --version, which are answered here.
+// INVALID_ARGUMENT names the flag.
 absl::StatusOr<std::optional<Command>> ParseCommandLine(int argc, const char* const* argv);
 
 }  // namespace minicpmv

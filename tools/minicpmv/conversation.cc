@@ -14,10 +14,12 @@
 namespace minicpmv {
 namespace {
 
-// Room for 64 of the largest pictures in base64 would be 1.7 GB: a file of this size holds what anybody sends.
+// Room for 64 of the largest pictures in base64 would be 1.7 GB: a file of this size holds what
+// anybody sends.
 constexpr size_t kMaxFileBytes = size_t{256} << 20;
 
-// "file.json: \"messages[0].content[1].url\"", from the words with which the JSON reader would blame that field.
+// "file.json: \"messages[0].content[1].url\"", from the words with which the JSON reader would
+// blame that field.
 std::string PlaceOf(const JsonObject& object, absl::string_view key) {
   return std::string(absl::StripTrailingAsciiWhitespace(object.Error(key, "").message()));
 }
@@ -62,7 +64,8 @@ class Reader {
   absl::Status AddPicture(const JsonObject& object, absl::string_view key, Message& message) {
     ASSIGN_OR_RETURN(const std::string url, object.String(key));
     if (conversation_.pictures.size() == kMaxImages) {
-      return object.Error(key, absl::StrCat("is one picture more than the ", kMaxImages, " that a conversation may show"));
+      return object.Error(key, absl::StrCat("is one picture more than the ", kMaxImages,
+                                            " that a conversation may show"));
     }
     ASSIGN_OR_RETURN(Picture picture, Fetch(url, object, key));
     conversation_.pictures.push_back(std::move(picture));
@@ -70,7 +73,8 @@ class Reader {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Picture> Fetch(const std::string& url, const JsonObject& object, absl::string_view key) const {
+  absl::StatusOr<Picture> Fetch(const std::string& url, const JsonObject& object,
+                                absl::string_view key) const {
     if (IsDataUri(url)) return PictureFromDataUri(url, PlaceOf(object, key));
     if (absl::StrContains(url, "://")) {
       return absl::UnimplementedError(
@@ -86,7 +90,8 @@ class Reader {
 
 }  // namespace
 
-absl::StatusOr<Conversation> ParseConversation(absl::string_view text, const std::string& name, const std::string& folder) {
+absl::StatusOr<Conversation> ParseConversation(absl::string_view text, const std::string& name,
+                                               const std::string& folder) {
   const absl::string_view trimmed = absl::StripLeadingAsciiWhitespace(text);
   std::string wrapped;
   if (absl::StartsWith(trimmed, "[")) {

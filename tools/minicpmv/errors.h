@@ -7,11 +7,12 @@
 
 namespace minicpmv {
 
-// What the process ends with: 0 for OK; 2 for what the caller can mend (flags, files, input); 1 for the rest.
+// What the process ends with: 0 for OK; 2 for what the caller can mend (flags, files, input); 1 for
+// the rest.
 int ExitStatusOf(const absl::Status& status);
 
-// The words of an error as the one line that goes to standard error: control characters are spelled \xNN, as names of files
-// and words of libraries may hold any.
+// The words of an error as the one line that goes to standard error: control characters are spelled
+// \xNN, as names of files and words of libraries may hold any.
 std::string ErrorLine(const absl::Status& status);
 
 // The same status with `what` (a flag, a file, a field) and a colon before its words.

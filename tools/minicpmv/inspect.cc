@@ -32,22 +32,30 @@ std::string Sizes(const ModelSpec& spec) {
   const VisionSpec& vision = spec.vision;
   const PreprocessSpec& preprocess = spec.preprocess;
   return absl::StrCat(
-      absl::StrFormat("family      %s\n", spec.family->name), absl::StrFormat("dtype       %s\n", NameOf(spec.dtype)),
-      absl::StrFormat("decoder     %d layers, width %d, inner %d, heads %d on %d of %d, vocabulary %d, context %d\n",
-                      language.layers, language.hidden, language.intermediate, language.heads, language.kv_heads,
-                      language.head_size, language.vocabulary, language.max_positions),
-      absl::StrFormat("vision      %d layers, width %d, inner %d, heads %d, patch %d, position table %d x %d\n", vision.layers,
-                      vision.hidden, vision.intermediate, vision.heads, vision.patch_size, vision.table_side,
-                      vision.table_side),
-      absl::StrFormat("resampler   %d queries, heads %d\n", spec.resampler.queries, spec.resampler.heads),
-      absl::StrFormat("pictures    sub-images of about %d x %d, up to %d slices\n", preprocess.scale_resolution,
-                      preprocess.scale_resolution, preprocess.max_slices),
-      absl::StrFormat("sampling    temperature %g, top-p %g, top-k %d, repetition penalty %g, new tokens %d\n",
-                      spec.generation.temperature, spec.generation.top_p, spec.generation.top_k,
-                      spec.generation.repetition_penalty, spec.generation.max_new_tokens));
+      absl::StrFormat("family      %s\n", spec.family->name),
+      absl::StrFormat("dtype       %s\n", NameOf(spec.dtype)),
+      absl::StrFormat("decoder     %d layers, width %d, inner %d, heads %d on %d of %d, vocabulary "
+                      "%d, context %d\n",
+                      language.layers, language.hidden, language.intermediate, language.heads,
+                      language.kv_heads, language.head_size, language.vocabulary,
+                      language.max_positions),
+      absl::StrFormat(
+          "vision      %d layers, width %d, inner %d, heads %d, patch %d, position table %d x %d\n",
+          vision.layers, vision.hidden, vision.intermediate, vision.heads, vision.patch_size,
+          vision.table_side, vision.table_side),
+      absl::StrFormat("resampler   %d queries, heads %d\n", spec.resampler.queries,
+                      spec.resampler.heads),
+      absl::StrFormat("pictures    sub-images of about %d x %d, up to %d slices\n",
+                      preprocess.scale_resolution, preprocess.scale_resolution,
+                      preprocess.max_slices),
+      absl::StrFormat(
+          "sampling    temperature %g, top-p %g, top-k %d, repetition penalty %g, new tokens %d\n",
+          spec.generation.temperature, spec.generation.top_p, spec.generation.top_k,
+          spec.generation.repetition_penalty, spec.generation.max_new_tokens));
 }
 
-std::string Memory(const Checkpoint& checkpoint, const ModelSpec& spec, const DecoderBytes& decoder) {
+std::string Memory(const Checkpoint& checkpoint, const ModelSpec& spec,
+                   const DecoderBytes& decoder) {
   uint64_t layers = 0;
   for (const uint64_t layer : decoder.layers) layers += layer;
   const Family& family = *spec.family;
@@ -64,8 +72,10 @@ std::string Memory(const Checkpoint& checkpoint, const ModelSpec& spec, const De
     }
   }
   const LanguageSpec& language = spec.language;
-  const uint64_t token = uint64_t{2} * static_cast<uint64_t>(language.layers * language.kv_heads * language.head_size) *
-                         SizeOf(spec.dtype);
+  const uint64_t token =
+      uint64_t{2} *
+      static_cast<uint64_t>(language.layers * language.kv_heads * language.head_size) *
+      SizeOf(spec.dtype);
   std::string text = "\nmemory\n";
   const auto line = [&](absl::string_view part, uint64_t bytes) {
     absl::StrAppendFormat(&text, "  %-26s %12s\n", part, Bytes(bytes));
@@ -80,7 +90,8 @@ std::string Memory(const Checkpoint& checkpoint, const ModelSpec& spec, const De
   line("all tensors", checkpoint.bytes());
   line("cache for a token", token);
   line("cache for a whole context", token * static_cast<uint64_t>(language.max_positions));
-  line("rows of a sub-image", static_cast<uint64_t>(spec.resampler.queries * language.hidden) * SizeOf(spec.dtype));
+  line("rows of a sub-image",
+       static_cast<uint64_t>(spec.resampler.queries * language.hidden) * SizeOf(spec.dtype));
   return text;
 }
 
@@ -107,8 +118,8 @@ absl::Status Inspect(const InspectOptions& options) {
   ASSIGN_OR_RETURN(const ModelSpec spec, ReadModelSpec(folder));
   ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, OpenSafetensors(folder));
   ASSIGN_OR_RETURN(const DecoderBytes decoder, MeasureDecoder(*checkpoint, spec));
-  return WriteOutput(absl::StrCat("model       ", folder, "\n", Sizes(spec), Memory(*checkpoint, spec, decoder),
-                                  Tensors(*checkpoint)));
+  return WriteOutput(absl::StrCat("model       ", folder, "\n", Sizes(spec),
+                                  Memory(*checkpoint, spec, decoder), Tensors(*checkpoint)));
 }
 
 }  // namespace minicpmv

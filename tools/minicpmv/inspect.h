@@ -10,7 +10,8 @@ struct InspectOptions {
   std::string folder;
 };
 
-// Says what a model's folder holds: family, sizes, dtype, memory by part, tensors. Reads headers, no weight.
+// Says what a model's folder holds: family, sizes, dtype, memory by part, tensors. Reads headers,
+// no weight.
 absl::Status Inspect(const InspectOptions& options);
 
 }  // namespace minicpmv

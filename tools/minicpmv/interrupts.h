@@ -7,16 +7,16 @@
 
 namespace minicpmv {
 
-// Turns Ctrl-C into a call. Made before any other thread of the process: they all inherit that SIGINT is blocked, and one
-// thread of ours waits for it.
+// Turns Ctrl-C into a call. Made before any other thread of the process: they all inherit that
+// SIGINT is blocked, and one thread of ours waits for it.
 class Interrupts {
  public:
   Interrupts();
   // Ctrl-C ends the process again.
   ~Interrupts();
 
-  // What is called, on our thread, at each Ctrl-C from now on. Nothing is called any more once this has returned with
-  // another, or with none.
+  // What is called, on our thread, at each Ctrl-C from now on. Nothing is called any more once this
+  // has returned with another, or with none.
   void Set(std::function<void()> call);
 
  private:

@@ -17,7 +17,8 @@
 namespace minicpmv {
 namespace {
 
-// Copies of the activations that an observer was shown. They are whole once the stream has been waited for.
+// Copies of the activations that an observer was shown. They are whole once the stream has been
+// waited for.
 class Seen {
  public:
   explicit Seen(Kernels& kernels) : kernels_(kernels) {}
@@ -30,7 +31,8 @@ class Seen {
   }
 
   void AddTo(SafetensorsWriter& out) const {
-    for (const auto& [name, copy] : copies_) out.Add(name, ConstTensorView(copy.values.data(), DType::kF32, copy.shape));
+    for (const auto& [name, copy] : copies_)
+      out.Add(name, ConstTensorView(copy.values.data(), DType::kF32, copy.shape));
   }
 
  private:
@@ -43,17 +45,20 @@ class Seen {
   std::map<std::string, Copy> copies_;
 };
 
-// PatchRows gives [patches, 3, side, side]; the original's processor gives [3, side, patches, side].
+// PatchRows gives [patches, 3, side, side]; the original's processor gives [3, side, patches,
+// side].
 void AddPixels(const ModelSpec& spec, const Image& sub_image, SafetensorsWriter& out) {
   const int64_t side = spec.vision.patch_size;
   const int64_t patches = (sub_image.width / side) * (sub_image.height / side);
   std::vector<float> rows(static_cast<size_t>(patches * 3 * side * side));
-  PatchRows(sub_image, static_cast<int>(side), spec.preprocess.mean, spec.preprocess.std, rows.data());
+  PatchRows(sub_image, static_cast<int>(side), spec.preprocess.mean, spec.preprocess.std,
+            rows.data());
   std::vector<float> pixels(rows.size());
   size_t next = 0;
   for (int64_t line = 0; line < 3 * side; ++line) {  // channel and row in a patch
     for (int64_t patch = 0; patch < patches; ++patch) {
-      for (int64_t x = 0; x < side; ++x) pixels[next++] = rows[static_cast<size_t>((patch * 3 * side + line) * side + x)];
+      for (int64_t x = 0; x < side; ++x)
+        pixels[next++] = rows[static_cast<size_t>((patch * 3 * side + line) * side + x)];
     }
   }
   out.Add("pixels.0", ConstTensorView(pixels.data(), DType::kF32, Shape{3, side, side * patches}));
@@ -61,7 +66,8 @@ void AddPixels(const ModelSpec& spec, const Image& sub_image, SafetensorsWriter&
 
 }  // namespace
 
-absl::Status TraceTower(LocalModel& model, absl::Span<const Picture> pictures, PictureRows& rows, SafetensorsWriter& out) {
+absl::Status TraceTower(LocalModel& model, absl::Span<const Picture> pictures, PictureRows& rows,
+                        SafetensorsWriter& out) {
   if (pictures.empty()) return absl::OkStatus();
   const ModelSpec& spec = model.spec();
   Bill ignored;
@@ -73,26 +79,33 @@ absl::Status TraceTower(LocalModel& model, absl::Span<const Picture> pictures, P
   const Shape shape = {spec.resampler.queries, spec.language.hidden};
   std::vector<float> encoded(static_cast<size_t>(shape.elements()));
   Seen seen(*kernels);
-  const auto watch = [&seen](const std::string& name, ConstTensorView values) { seen.Add(name, values); };
+  const auto watch = [&seen](const std::string& name, ConstTensorView values) {
+    seen.Add(name, values);
+  };
   const ActivationObserver observer = watch;
-  RETURN_IF_ERROR(vision->Encode({&sub_images->front(), 1}, TensorView(encoded.data(), DType::kF32, shape), [](int64_t) {},
-                                 &observer));
+  RETURN_IF_ERROR(vision->Encode(
+      {&sub_images->front(), 1}, TensorView(encoded.data(), DType::kF32, shape), [](int64_t) {},
+      &observer));
   seen.AddTo(out);
   return absl::OkStatus();
 }
 
-absl::Status TraceDecoder(LocalModel& model, const Prompt& prompt, absl::Span<const Picture> pictures, PictureRows& rows,
+absl::Status TraceDecoder(LocalModel& model, const Prompt& prompt,
+                          absl::Span<const Picture> pictures, PictureRows& rows,
                           SafetensorsWriter& out) {
   const ModelSpec& spec = model.spec();
   const LanguageSpec& language = spec.language;
   const auto positions = static_cast<int32_t>(prompt.tokens.size());
   ASSIGN_OR_RETURN(Kernels* const kernels, model.VisionKernels());
-  ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
-                   Decoder::Load(model.checkpoint(), spec, model.first_device(), *kernels,
-                                 {.layers = {0, language.layers}, .max_rows = positions, .max_logit_rows = 1}));
-  const CacheShape shape = {model.row_dtype(), static_cast<int>(language.kv_heads), static_cast<int>(language.head_size)};
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<Decoder> decoder,
+      Decoder::Load(model.checkpoint(), spec, model.first_device(), *kernels,
+                    {.layers = {0, language.layers}, .max_rows = positions, .max_logit_rows = 1}));
+  const CacheShape shape = {model.row_dtype(), static_cast<int>(language.kv_heads),
+                            static_cast<int>(language.head_size)};
   const int64_t pages = PagesFor(positions);
-  ASSIGN_OR_RETURN(const KvCache cache, KvCache::Create(model.first_device(), shape, language.layers, pages));
+  ASSIGN_OR_RETURN(const KvCache cache,
+                   KvCache::Create(model.first_device(), shape, language.layers, pages));
 
   StepBatch batch;
   batch.tokens = prompt.tokens;
@@ -102,15 +115,19 @@ absl::Status TraceDecoder(LocalModel& model, const Prompt& prompt, absl::Span<co
   batch.page_starts = {0, static_cast<int32_t>(pages)};
   Bill ignored;
   for (const Prompt::Span& span : prompt.spans) {
-    ASSIGN_OR_RETURN(const ConstTensorView made, rows.Encode(pictures, span.image, span.sub_image, ignored));
+    ASSIGN_OR_RETURN(const ConstTensorView made,
+                     rows.Encode(pictures, span.image, span.sub_image, ignored));
     batch.spans.push_back({span.first, made});
   }
 
   std::vector<float> hidden(static_cast<size_t>(positions * language.hidden));
   Seen seen(*kernels);
-  const auto watch = [&seen](const std::string& name, ConstTensorView values) { seen.Add(name, values); };
+  const auto watch = [&seen](const std::string& name, ConstTensorView values) {
+    seen.Add(name, values);
+  };
   const ActivationObserver observer = watch;
-  decoder->Forward(batch, cache.layers(), TensorView(hidden.data(), DType::kF32, Shape{positions, language.hidden}),
+  decoder->Forward(batch, cache.layers(),
+                   TensorView(hidden.data(), DType::kF32, Shape{positions, language.hidden}),
                    TensorView(), &observer);
   RETURN_IF_ERROR(kernels->stream().Wait());
   seen.AddTo(out);

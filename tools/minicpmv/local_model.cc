@@ -35,7 +35,8 @@ absl::Status LocalModel::BuildEngine(const LocalModelOptions& options) {
   const LanguageSpec& language = spec_.language;
   const int stages = static_cast<int>(options.devices.size());
   for (int i = 0; i < stages; ++i) {
-    devices_.push_back(std::make_unique<CpuDevice>(absl::StrCat("cpu:", i), options.devices[i].threads));
+    devices_.push_back(
+        std::make_unique<CpuDevice>(absl::StrCat("cpu:", i), options.devices[i].threads));
   }
 
   if (options.split.empty()) {
@@ -44,20 +45,25 @@ absl::Status LocalModel::BuildEngine(const LocalModelOptions& options) {
     if (!ranges.ok()) return Blame("--devices", ranges.status());
     ranges_ = *std::move(ranges);
   } else {
-    absl::StatusOr<std::vector<LayerRange>> ranges = ParseSplit(options.split, language.layers, stages);
+    absl::StatusOr<std::vector<LayerRange>> ranges =
+        ParseSplit(options.split, language.layers, stages);
     if (!ranges.ok()) return Blame("--split", ranges.status());
     ranges_ = *std::move(ranges);
   }
 
   EngineOptions engine;
-  const int64_t positions = std::min(options.positions.value_or(language.max_positions), language.max_positions);
+  const int64_t positions =
+      std::min(options.positions.value_or(language.max_positions), language.max_positions);
   // The scheduler lets nobody in unless those that run have a page each left to grow into.
-  engine.pages = options.pages.value_or(PagesForSequences(options.sequences, positions + kPageSize));
-  max_positions_ = engine.max_positions = std::min(language.max_positions, engine.pages * kPageSize);
+  engine.pages =
+      options.pages.value_or(PagesForSequences(options.sequences, positions + kPageSize));
+  max_positions_ = engine.max_positions =
+      std::min(language.max_positions, engine.pages * kPageSize);
   engine.scheduler.depth = options.depth.value_or(stages);
   engine.scheduler.chunk = options.chunk;
   engine.scheduler.max_rows = std::max(options.chunk, options.sequences);
-  engine.scheduler.max_logit_rows = std::max<int64_t>(engine.scheduler.max_logit_rows, options.sequences);
+  engine.scheduler.max_logit_rows =
+      std::max<int64_t>(engine.scheduler.max_logit_rows, options.sequences);
   engine.scheduler.step_budget = options.step_budget;
 
   std::vector<std::unique_ptr<Stage>> parts;
@@ -69,7 +75,8 @@ absl::Status LocalModel::BuildEngine(const LocalModelOptions& options) {
     stage.max_rows = static_cast<int>(engine.scheduler.max_rows);
     stage.max_logit_rows = static_cast<int>(engine.scheduler.max_logit_rows);
     ASSIGN_OR_RETURN(std::unique_ptr<Kernels> kernels, MakeCpuKernels(*devices_[i]));
-    ASSIGN_OR_RETURN(parts.emplace_back(), DecoderStage::Load(*checkpoint_, spec_, *devices_[i], std::move(kernels), stage));
+    ASSIGN_OR_RETURN(parts.emplace_back(), DecoderStage::Load(*checkpoint_, spec_, *devices_[i],
+                                                              std::move(kernels), stage));
   }
 
   PipelineOptions pipeline;

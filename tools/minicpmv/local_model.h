@@ -23,10 +23,10 @@ namespace minicpmv {
 
 struct LocalModelOptions {
   std::string folder;
-  std::optional<DType> kv_dtype;     // of cache and rows; unset: the checkpoint's
+  std::optional<DType> kv_dtype;  // of cache and rows; unset: the checkpoint's
   std::vector<DeviceSpec> devices = {{AvailableCores()}};  // one stage each
-  std::string split;                 // "0-2,3-4": layers of each stage; "": balanced by bytes
-  std::optional<int64_t> pages;      // unset: enough for `sequences` of `positions`
+  std::string split;             // "0-2,3-4": layers of each stage; "": balanced by bytes
+  std::optional<int64_t> pages;  // unset: enough for `sequences` of `positions`
   int64_t sequences = 1;
   std::optional<int64_t> positions;  // unset: the model's context
   int64_t chunk = 512;               // most rows of one prompt in a step
@@ -34,12 +34,14 @@ struct LocalModelOptions {
   absl::Duration step_budget = absl::InfiniteDuration();
 };
 
-// One model's folder, ready to answer: everything is in this process. Weights are mapped and come from the disk when a step
-// touches them; the vision tower is looked up when the first picture comes.
+// One model's folder, ready to answer: everything is in this process. Weights are mapped and come
+// from the disk when a step touches them; the vision tower is looked up when the first picture
+// comes.
 class LocalModel {
  public:
-  // NOT_FOUND, INVALID_ARGUMENT, DATA_LOSS, UNIMPLEMENTED: the folder does not hold a model that this build runs.
-  // INVALID_ARGUMENT names the flag where an option does not fit the model. RESOURCE_EXHAUSTED: no memory.
+  // NOT_FOUND, INVALID_ARGUMENT, DATA_LOSS, UNIMPLEMENTED: the folder does not hold a model that
+  // this build runs. INVALID_ARGUMENT names the flag where an option does not fit the model.
+  // RESOURCE_EXHAUSTED: no memory.
   static absl::StatusOr<std::unique_ptr<LocalModel>> Load(const LocalModelOptions& options);
   ~LocalModel();
 

@@ -18,15 +18,19 @@ namespace {
 
 absl::Time Now() { return Clock::Monotonic().Now(); }
 
-// Carries what the engine's thread says to the thread that waits for it. Never blocks: there is room for all that may come.
+// Carries what the engine's thread says to the thread that waits for it. Never blocks: there is
+// room for all that may come.
 class Mailbox final : public SequenceObserver {
  public:
   using Event = std::variant<int32_t, absl::StatusOr<Finish>>;
 
-  Mailbox(int64_t tokens, const ReplyWatch* watch) : events_(static_cast<size_t>(tokens) + 1), watch_(watch) {}
+  Mailbox(int64_t tokens, const ReplyWatch* watch)
+      : events_(static_cast<size_t>(tokens) + 1), watch_(watch) {}
 
   void OnToken(int32_t token) override { Put(token); }
-  void OnLogits(int64_t position, absl::Span<const float> logits) override { watch_->logits(position, logits); }
+  void OnLogits(int64_t position, absl::Span<const float> logits) override {
+    watch_->logits(position, logits);
+  }
   void OnEnd(absl::StatusOr<Finish> finish) override { Put(std::move(finish)); }
 
   Event Take() { return *events_.Pop(); }
@@ -40,7 +44,8 @@ class Mailbox final : public SequenceObserver {
 
 int64_t PromptLimit(const ReplyOptions& options, const LocalModel& model) {
   const int64_t context = model.max_positions() - 1;  // one place for an answer
-  return std::min(context, options.max_prompt_tokens.value_or(model.spec().family->max_prompt_tokens));
+  return std::min(context,
+                  options.max_prompt_tokens.value_or(model.spec().family->max_prompt_tokens));
 }
 
 }  // namespace
@@ -48,9 +53,15 @@ int64_t PromptLimit(const ReplyOptions& options, const LocalModel& model) {
 // One Run: what was asked for, and the reply as far as it is known.
 class LocalReply::Flow {
  public:
-  Flow(LocalReply& owner, const Conversation& conversation, const ReplyOptions& options, PictureRows& rows,
-       absl::FunctionRef<absl::Status(absl::string_view)> sink, const ReplyWatch* watch)
-      : owner_(owner), model_(owner.model_), conversation_(conversation), options_(options), rows_(rows), sink_(sink),
+  Flow(LocalReply& owner, const Conversation& conversation, const ReplyOptions& options,
+       PictureRows& rows, absl::FunctionRef<absl::Status(absl::string_view)> sink,
+       const ReplyWatch* watch)
+      : owner_(owner),
+        model_(owner.model_),
+        conversation_(conversation),
+        options_(options),
+        rows_(rows),
+        sink_(sink),
         watch_(watch) {}
 
   absl::StatusOr<Reply> Run() {
@@ -94,7 +105,8 @@ class LocalReply::Flow {
     reply_.seed = request_.sampling.seed;
     if (watch_ != nullptr) {
       request_.forced_tokens = watch_->forced_tokens;
-      request_.show_logits_from = std::max<int64_t>(0, request_.prompt_tokens - watch_->last_prompt_logits);
+      request_.show_logits_from =
+          std::max<int64_t>(0, request_.prompt_tokens - watch_->last_prompt_logits);
     }
     return absl::OkStatus();
   }
@@ -115,7 +127,8 @@ class LocalReply::Flow {
 
     RETURN_IF_ERROR(failure_);
     if (absl::IsAborted(finish.status()) && !text_->stopped()) return false;
-    // Whoever was told to stop ends with CANCELLED, and what it did so far has to be measured from here.
+    // Whoever was told to stop ends with CANCELLED, and what it did so far has to be measured from
+    // here.
     if (finish.ok()) {
       reply_.bill.Add(BillStage::kQueue, finish->submitted, finish->started);
       reply_.bill.Add(BillStage::kPrefill, finish->started, finish->prompt_done);
@@ -157,7 +170,9 @@ class LocalReply::Flow {
     const std::vector<int32_t>& stops = request_.sampling.stop_ids;
     while (true) {
       Mailbox::Event event = mailbox.Take();
-      if (auto* const finish = std::get_if<absl::StatusOr<Finish>>(&event)) return *std::move(finish);
+      if (auto* const finish = std::get_if<absl::StatusOr<Finish>>(&event)) {
+        return *std::move(finish);
+      }
       if (text_->stopped() || !failure_.ok()) continue;  // chosen before the engine heard of it
       if (submitted_ == first_token_) first_token_ = Now();
       const int32_t token = std::get<int32_t>(event);
@@ -188,30 +203,35 @@ class LocalReply::Flow {
   SequenceRequest request_;
   std::optional<ReplyText> text_;
   Reply reply_;
-  absl::Status failure_;  // of the sink or of a picture: the engine is told to stop, and this is what comes out
+  absl::Status failure_;  // of the sink or of a picture: the engine is told to stop, and this is
+                          // what comes out
   absl::Time submitted_, first_token_;
 };
 
-absl::StatusOr<Prompt> LocalReply::Lay(const Conversation& conversation, const ReplyOptions& options,
-                                       PictureRows& rows) const {
+absl::StatusOr<Prompt> LocalReply::Lay(const Conversation& conversation,
+                                       const ReplyOptions& options, PictureRows& rows) const {
   const ModelSpec& spec = model_.spec();
   RETURN_IF_ERROR(rows.Plan(conversation.pictures));
   PromptOptions layout;
   layout.image_ids = spec.preprocess.image_ids && options.image_ids;
   layout.tags = options.tags;
   layout.drop_token_zero = options.reference_quirks;
-  ASSIGN_OR_RETURN(Prompt prompt, model_.prompts().Build(conversation.messages, rows.plans(), layout));
+  ASSIGN_OR_RETURN(Prompt prompt,
+                   model_.prompts().Build(conversation.messages, rows.plans(), layout));
   const int64_t limit = PromptLimit(options, model_);
   if (static_cast<int64_t>(prompt.tokens.size()) > limit) {
-    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", prompt.tokens.size(), " tokens, more than the ", limit,
-                                                   " allowed here (--max-prompt-tokens; context and --pages have room for ",
-                                                   model_.max_positions(), ")"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the prompt has ", prompt.tokens.size(), " tokens, more than the ", limit,
+                     " allowed here (--max-prompt-tokens; context and --pages have room for ",
+                     model_.max_positions(), ")"));
   }
   return prompt;
 }
 
-absl::StatusOr<Reply> LocalReply::Run(const Conversation& conversation, const ReplyOptions& options, PictureRows& rows,
-                                      absl::FunctionRef<absl::Status(absl::string_view)> sink, const ReplyWatch* watch) {
+absl::StatusOr<Reply> LocalReply::Run(const Conversation& conversation, const ReplyOptions& options,
+                                      PictureRows& rows,
+                                      absl::FunctionRef<absl::Status(absl::string_view)> sink,
+                                      const ReplyWatch* watch) {
   cancelled_ = false;
   return Flow(*this, conversation, options, rows, sink, watch).Run();
 }

@@ -26,7 +26,8 @@ absl::Status Main(int argc, const char* const* argv) {
 }  // namespace minicpmv
 
 int main(int argc, char** argv) {
-  // A reader that has gone is an error of write(), with words, and sequences in flight end in order.
+  // A reader that has gone is an error of write(), with words, and sequences in flight end in
+  // order.
   std::signal(SIGPIPE, SIG_IGN);
   const absl::Status status = minicpmv::Main(argc, argv);
   if (!status.ok()) minicpmv::WriteNotice(absl::StrCat(minicpmv::ErrorLine(status), "\n"));

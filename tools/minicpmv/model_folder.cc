@@ -16,10 +16,12 @@ absl::StatusOr<std::string> ResolveModelFolder(const std::string& named) {
     return absl::NotFoundError(absl::StrCat("--model: ", Quoted(named), " is no folder"));
   }
   const fs::path beside = fs::read_symlink("/proc/self/exe", error).parent_path();
-  for (const fs::path& folder : {beside / "nano", beside.parent_path() / "share" / "minicpmv" / "nano"}) {
+  for (const fs::path& folder :
+       {beside / "nano", beside.parent_path() / "share" / "minicpmv" / "nano"}) {
     if (fs::is_directory(folder, error)) return folder.string();
   }
-  return absl::NotFoundError(absl::StrCat("--model: not given, and no nano model lies in ", (beside / "nano").string()));
+  return absl::NotFoundError(
+      absl::StrCat("--model: not given, and no nano model lies in ", (beside / "nano").string()));
 }
 
 }  // namespace minicpmv

@@ -18,12 +18,16 @@ absl::StatusOr<Picture> ReadPicture(const std::string& path) {
   return picture;
 }
 
-bool IsDataUri(absl::string_view url) { return absl::StartsWithIgnoreCase(url.substr(0, 5), "data:"); }
+bool IsDataUri(absl::string_view url) {
+  return absl::StartsWithIgnoreCase(url.substr(0, 5), "data:");
+}
 
 absl::StatusOr<Picture> PictureFromDataUri(absl::string_view uri, const std::string& name) {
   const size_t comma = uri.find(',');
-  if (comma == absl::string_view::npos || !absl::EndsWithIgnoreCase(uri.substr(0, comma), ";base64")) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": a data URI has to begin like data:image/png;base64,"));
+  if (comma == absl::string_view::npos ||
+      !absl::EndsWithIgnoreCase(uri.substr(0, comma), ";base64")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": a data URI has to begin like data:image/png;base64,"));
   }
   Picture picture;
   picture.name = absl::StrCat(name, " (data URI)");

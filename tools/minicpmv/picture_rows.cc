@@ -22,7 +22,8 @@ absl::Time Now() { return Clock::Monotonic().Now(); }
 
 }  // namespace
 
-PictureRows::PictureRows(LocalModel& model, std::optional<int> max_slices, Exif exif) : model_(model), exif_(exif) {
+PictureRows::PictureRows(LocalModel& model, std::optional<int> max_slices, Exif exif)
+    : model_(model), exif_(exif) {
   const ModelSpec& spec = model.spec();
   rule_.scale_resolution = spec.preprocess.scale_resolution;
   rule_.patch_size = static_cast<int>(spec.vision.patch_size);
@@ -44,7 +45,8 @@ bool PictureRows::Holds(int image, int sub_image) const {
   return rows_[static_cast<size_t>(image)].done[static_cast<size_t>(sub_image)];
 }
 
-absl::StatusOr<const std::vector<Image>*> PictureRows::Open(absl::Span<const Picture> pictures, int image, Bill& bill) {
+absl::StatusOr<const std::vector<Image>*> PictureRows::Open(absl::Span<const Picture> pictures,
+                                                            int image, Bill& bill) {
   if (open_ == image) return &sub_images_;
   const absl::Time start = Now();
   const Picture& picture = pictures[static_cast<size_t>(image)];
@@ -57,8 +59,8 @@ absl::StatusOr<const std::vector<Image>*> PictureRows::Open(absl::Span<const Pic
   return &sub_images_;
 }
 
-absl::StatusOr<ConstTensorView> PictureRows::Encode(absl::Span<const Picture> pictures, int image, int sub_image,
-                                                    Bill& bill) {
+absl::StatusOr<ConstTensorView> PictureRows::Encode(absl::Span<const Picture> pictures, int image,
+                                                    int sub_image, Bill& bill) {
   const int64_t queries = model_.spec().resampler.queries;
   const int64_t hidden = model_.spec().language.hidden;
   const int64_t sub_images = plans_[static_cast<size_t>(image)].sub_images();
@@ -68,13 +70,15 @@ absl::StatusOr<ConstTensorView> PictureRows::Encode(absl::Span<const Picture> pi
     const size_t bytes = static_cast<size_t>(all.elements()) * SizeOf(model_.row_dtype());
     ASSIGN_OR_RETURN(rows.buffer, model_.first_device().Allocate(bytes));
   }
-  const TensorView out = TensorView(rows.buffer->data(), model_.row_dtype(), all).Rows(sub_image * queries, queries);
+  const TensorView out =
+      TensorView(rows.buffer->data(), model_.row_dtype(), all).Rows(sub_image * queries, queries);
   if (Holds(image, sub_image)) return ConstTensorView(out);
 
   ASSIGN_OR_RETURN(const std::vector<Image>* const cut, Open(pictures, image, bill));
   const absl::Time start = Now();
   ASSIGN_OR_RETURN(VisionEncoder* const vision, model_.Vision());
-  RETURN_IF_ERROR(vision->Encode({&(*cut)[static_cast<size_t>(sub_image)], 1}, out, [](int64_t) {}));
+  RETURN_IF_ERROR(
+      vision->Encode({&(*cut)[static_cast<size_t>(sub_image)], 1}, out, [](int64_t) {}));
   rows.done[static_cast<size_t>(sub_image)] = true;
   bill.Add(BillStage::kEncode, start, Now());
   return ConstTensorView(out);

@@ -6,7 +6,8 @@
 
 namespace minicpmv {
 
-// Memory of this process that no file stands behind, in bytes, as /proc/self/status has it now. UNAVAILABLE: no such line.
+// Memory of this process that no file stands behind, in bytes, as /proc/self/status has it now.
+// UNAVAILABLE: no such line.
 absl::StatusOr<int64_t> RssAnonBytes();
 
 }  // namespace minicpmv

@@ -50,7 +50,8 @@ absl::StatusOr<Conversation> ReadQuestion(const QuestionOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--system: ", options.messages, " has a system message of its own"));
   }
-  conversation.messages.insert(conversation.messages.begin(), Message{"system", {{options.system}}});
+  conversation.messages.insert(conversation.messages.begin(),
+                               Message{"system", {{options.system}}});
   return conversation;
 }
 
@@ -66,7 +67,8 @@ absl::StatusOr<std::string> ReadStandardInput() {
     if (count == 0) break;
     text.append(chunk, static_cast<size_t>(count));
     if (text.size() > kMaxInputBytes) {
-      return absl::OutOfRangeError(absl::StrCat("standard input: the question is longer than ", kMaxInputBytes, " bytes"));
+      return absl::OutOfRangeError(
+          absl::StrCat("standard input: the question is longer than ", kMaxInputBytes, " bytes"));
     }
   }
   absl::string_view trimmed = text;

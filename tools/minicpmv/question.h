@@ -17,8 +17,9 @@ struct QuestionOptions {
   std::string system;               // "": the family's own
 };
 
-// The conversation that the options describe. A system message goes in front. Errors of ReadConversation and ReadPicture, and
-// INVALID_ARGUMENT: --system beside a conversation that has a system message.
+// The conversation that the options describe. A system message goes in front. Errors of
+// ReadConversation and ReadPicture, and INVALID_ARGUMENT: --system beside a conversation that has a
+// system message.
 absl::StatusOr<Conversation> ReadQuestion(const QuestionOptions& options);
 
 // All of standard input without its last line feed. OUT_OF_RANGE: more than anybody means to ask.

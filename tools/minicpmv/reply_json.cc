@@ -25,7 +25,8 @@ std::string JsonOf(const Reply& reply) {
       {"text", reply.text},
       {"tokens", reply.tokens},
       {"finish_reason", reply.end == ReplyEnd::kLength ? "length" : "stop"},
-      {"usage", {{"prompt_tokens", reply.prompt_tokens}, {"completion_tokens", reply.tokens.size()}}},
+      {"usage",
+       {{"prompt_tokens", reply.prompt_tokens}, {"completion_tokens", reply.tokens.size()}}},
       {"seconds", std::move(seconds)},
       {"spans", std::move(spans)},
       {"seed", reply.seed},
@@ -37,11 +38,12 @@ std::string BillLineOf(const Reply& reply) {
   std::string line = absl::StrFormat("bill:     %.3f s", absl::ToDoubleSeconds(reply.bill.total()));
   absl::string_view separator = " (";
   for (const BillStage stage : kBillStages) {
-    absl::StrAppendFormat(&line, "%s%s %.3f", separator, NameOf(stage), absl::ToDoubleSeconds(reply.bill.Spent(stage)));
+    absl::StrAppendFormat(&line, "%s%s %.3f", separator, NameOf(stage),
+                          absl::ToDoubleSeconds(reply.bill.Spent(stage)));
     separator = ", ";
   }
-  absl::StrAppend(&line, "), ", reply.prompt_tokens, " prompt tokens, ", reply.tokens.size(), " new tokens, seed ", reply.seed,
-                  "\n");
+  absl::StrAppend(&line, "), ", reply.prompt_tokens, " prompt tokens, ", reply.tokens.size(),
+                  " new tokens, seed ", reply.seed, "\n");
   return line;
 }
 

@@ -26,13 +26,15 @@ struct ReplyOptions {
   bool image_ids = true;  // false: even where the model numbers its images
   Exif exif = Exif::kApply;
   Tags tags = Tags::kText;
-  // What the original does by accident: "!" of a prompt is not seen, tags in a user's text are tokens, "!" and a first
+  // What the original does by accident: "!" of a prompt is not seen, tags in a user's text are
+  // tokens, "!" and a first
   // <|im_start|> are dropped from the answer, the answer is stripped.
   bool reference_quirks = false;
   std::optional<int64_t> max_prompt_tokens;
 };
 
-// The options' settings over the model's; a seed that is not given is drawn. Stop ids are left to whoever knows the model.
+// The options' settings over the model's; a seed that is not given is drawn. Stop ids are left to
+// whoever knows the model.
 SamplingSettings SamplingOf(const ReplyOptions& options, const GenerationDefaults& defaults);
 
 }  // namespace minicpmv

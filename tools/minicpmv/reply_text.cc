@@ -14,7 +14,9 @@ absl::StatusOr<ReplyText> ReplyText::Create(const Tokenizer& tokenizer, Options 
 
 std::string ReplyText::Push(int32_t token) {
   const bool first = std::exchange(first_, false);
-  if (options_.reference_quirks && (token == 0 || (first && token == options_.message_start))) return "";
+  if (options_.reference_quirks && (token == 0 || (first && token == options_.message_start))) {
+    return "";
+  }
   return Send(stop_.Push(characters_.Push(token)));
 }
 
@@ -24,6 +26,8 @@ std::string ReplyText::Finish() {
   return Send(std::move(rest));
 }
 
-std::string ReplyText::Send(std::string text) { return options_.reference_quirks ? trimmer_.Push(text) : text; }
+std::string ReplyText::Send(std::string text) {
+  return options_.reference_quirks ? trimmer_.Push(text) : text;
+}
 
 }  // namespace minicpmv

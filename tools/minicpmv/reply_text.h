@@ -13,13 +13,14 @@
 
 namespace minicpmv {
 
-// Tokens of one reply in, the text that may be sent out. Neither a stop text nor what follows it, nor half a character, ever
-// comes out. For one thread.
+// Tokens of one reply in, the text that may be sent out. Neither a stop text nor what follows it,
+// nor half a character, ever comes out. For one thread.
 class ReplyText {
  public:
   struct Options {
     std::vector<std::string> stop;
-    // As the original: token 0 and a first `message_start` are left out, white space at both ends is taken off.
+    // As the original: token 0 and a first `message_start` are left out, white space at both ends
+    // is taken off.
     bool reference_quirks = false;
     int32_t message_start = -1;
   };

@@ -22,7 +22,8 @@ namespace minicpmv {
 namespace {
 
 constexpr absl::string_view kWords =
-    "/image FILE adds a picture to your next message, /reset begins anew, Ctrl-C stops an answer, Ctrl-D ends.\n";
+    "/image FILE adds a picture to your next message, /reset begins anew, Ctrl-C stops an answer, "
+    "Ctrl-D ends.\n";
 
 class Session {
  public:
@@ -82,10 +83,11 @@ class Session {
     LocalReply running(model_);
     interrupts_.Set([&running] { running.Cancel(); });
     absl::Status output;
-    absl::StatusOr<Reply> reply = running.Run(asked, options_.reply, *rows_, [&output](absl::string_view piece) {
-      output = WriteOutput(piece);
-      return output;
-    });
+    absl::StatusOr<Reply> reply =
+        running.Run(asked, options_.reply, *rows_, [&output](absl::string_view piece) {
+          output = WriteOutput(piece);
+          return output;
+        });
     interrupts_.Set(nullptr);
     RETURN_IF_ERROR(output);
     RETURN_IF_ERROR(WriteOutput("\n"));
@@ -109,7 +111,7 @@ class Session {
   const ChatOptions& options_;
   LocalModel& model_;
   Interrupts& interrupts_;
-  Conversation beginning_;     // what every conversation here begins with: the system message, if any
+  Conversation beginning_;  // what every conversation here begins with: the system message, if any
   Conversation conversation_;  // pictures: of `next_`, too
   Message next_;               // as far as it is known before its text
   std::optional<PictureRows> rows_;

@@ -17,10 +17,12 @@ namespace {
 
 using Json = nlohmann::json;
 
-absl::StatusOr<std::string> IdsOf(const std::string& line, const TokenizeOptions& options, const Tokenizer& tokenizer) {
+absl::StatusOr<std::string> IdsOf(const std::string& line, const TokenizeOptions& options,
+                                  const Tokenizer& tokenizer) {
   const Json text = Json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!text.is_string()) return absl::InvalidArgumentError("is no JSON string in UTF-8");
-  ASSIGN_OR_RETURN(const std::vector<int32_t> ids, tokenizer.Encode(text.get_ref<const std::string&>(), options.tags));
+  ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                   tokenizer.Encode(text.get_ref<const std::string&>(), options.tags));
   return absl::StrCat("[", absl::StrJoin(ids, ", "), "]\n");
 }
 
@@ -33,7 +35,8 @@ absl::StatusOr<std::string> TextOf(const std::string& line, const Tokenizer& tok
     // What is beyond int64 wraps to a negative number here, which is out of range as well.
     const auto number = id.get<int64_t>();
     if (number < 0 || number >= tokenizer.size()) {
-      return absl::OutOfRangeError(absl::StrCat("id ", id.dump(), " is not in [0, ", tokenizer.size(), ")"));
+      return absl::OutOfRangeError(
+          absl::StrCat("id ", id.dump(), " is not in [0, ", tokenizer.size(), ")"));
     }
     ids.push_back(static_cast<int32_t>(number));
   }
@@ -50,7 +53,9 @@ absl::Status Tokenize(const TokenizeOptions& options) {
   for (int64_t number = 1; std::getline(std::cin, line); ++number) {
     const absl::StatusOr<std::string> answer =
         options.decode ? TextOf(line, *tokenizer) : IdsOf(line, options, *tokenizer);
-    if (!answer.ok()) return Blame(absl::StrCat("line ", number, " of standard input"), answer.status());
+    if (!answer.ok()) {
+      return Blame(absl::StrCat("line ", number, " of standard input"), answer.status());
+    }
     RETURN_IF_ERROR(WriteOutput(*answer));
   }
   return absl::OkStatus();

@@ -13,8 +13,8 @@ struct TokenizeOptions {
   bool decode = false;
 };
 
-// JSON strings on standard input, one a line, to one JSON list of ids a line; or the other way. Needs the tokenizer's files
-// only. An error names the line.
+// JSON strings on standard input, one a line, to one JSON list of ids a line; or the other way.
+// Needs the tokenizer's files only. An error names the line.
 absl::Status Tokenize(const TokenizeOptions& options);
 
 }  // namespace minicpmv

@@ -26,7 +26,8 @@ constexpr size_t kMaxListBytes = size_t{16} << 20;
 
 absl::StatusOr<std::vector<int32_t>> ReadTokens(const std::string& path, int64_t vocabulary) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxListBytes));
-  ASSIGN_OR_RETURN(const JsonObject object, JsonObject::Parse(absl::StrCat("{\"ids\":", text, "}"), path));
+  ASSIGN_OR_RETURN(const JsonObject object,
+                   JsonObject::Parse(absl::StrCat("{\"ids\":", text, "}"), path));
   ASSIGN_OR_RETURN(const std::vector<int64_t> ids, object.IntList("ids", 0, vocabulary - 1));
   return std::vector<int32_t>(ids.begin(), ids.end());
 }
@@ -42,7 +43,8 @@ struct Logits {
   }
 };
 
-void AddFloats(const std::string& name, const float* values, const Shape& shape, SafetensorsWriter& out) {
+void AddFloats(const std::string& name, const float* values, const Shape& shape,
+               SafetensorsWriter& out) {
   out.Add(name, ConstTensorView(values, DType::kF32, shape));
 }
 
@@ -51,7 +53,8 @@ void AddIds(const std::string& name, const std::vector<int32_t>& ids, Safetensor
 }
 
 // What would have been chosen at each step, had nothing been forced there.
-absl::StatusOr<std::vector<int32_t>> ChosenTokens(const SamplingSettings& settings, const Reply& reply, const float* logits,
+absl::StatusOr<std::vector<int32_t>> ChosenTokens(const SamplingSettings& settings,
+                                                  const Reply& reply, const float* logits,
                                                   int64_t steps, int64_t vocabulary) {
   Sampler sampler(settings, {});
   Sampler::Workspace workspace;
@@ -65,8 +68,8 @@ absl::StatusOr<std::vector<int32_t>> ChosenTokens(const SamplingSettings& settin
   return chosen;
 }
 
-absl::Status AddRows(LocalModel& model, const Prompt& prompt, const Conversation& conversation, PictureRows& rows,
-                     SafetensorsWriter& out) {
+absl::Status AddRows(LocalModel& model, const Prompt& prompt, const Conversation& conversation,
+                     PictureRows& rows, SafetensorsWriter& out) {
   if (prompt.spans.empty()) return absl::OkStatus();
   const int64_t queries = model.spec().resampler.queries, hidden = model.spec().language.hidden;
   const Shape shape = {static_cast<int64_t>(prompt.spans.size()) * queries, hidden};
@@ -76,7 +79,8 @@ absl::Status AddRows(LocalModel& model, const Prompt& prompt, const Conversation
   Bill ignored;
   for (size_t i = 0; i < prompt.spans.size(); ++i) {
     const Prompt::Span& span = prompt.spans[i];
-    ASSIGN_OR_RETURN(const ConstTensorView made, rows.Encode(conversation.pictures, span.image, span.sub_image, ignored));
+    ASSIGN_OR_RETURN(const ConstTensorView made,
+                     rows.Encode(conversation.pictures, span.image, span.sub_image, ignored));
     kernels->Cast(made, all.Rows(static_cast<int64_t>(i) * queries, queries));
   }
   RETURN_IF_ERROR(kernels->stream().Wait());
@@ -104,7 +108,9 @@ absl::Status Trace(const TraceOptions& options) {
   Logits logits;
   ReplyWatch watch;
   watch.last_prompt_logits = kPromptLogits;
-  watch.logits = [&logits](int64_t position, absl::Span<const float> row) { logits.Add(position, row); };
+  watch.logits = [&logits](int64_t position, absl::Span<const float> row) {
+    logits.Add(position, row);
+  };
   if (!options.force_tokens.empty()) {
     absl::StatusOr<std::vector<int32_t>> tokens = ReadTokens(options.force_tokens, vocabulary);
     if (!tokens.ok()) return Blame("--force-tokens", tokens.status());
@@ -115,7 +121,8 @@ absl::Status Trace(const TraceOptions& options) {
   LocalReply replying(*model);
   ASSIGN_OR_RETURN(const Prompt prompt, replying.Lay(conversation, options.reply, rows));
   const auto ignore = [](absl::string_view) { return absl::OkStatus(); };
-  ASSIGN_OR_RETURN(const Reply reply, replying.Run(conversation, options.reply, rows, ignore, &watch));
+  ASSIGN_OR_RETURN(const Reply reply,
+                   replying.Run(conversation, options.reply, rows, ignore, &watch));
 
   SafetensorsWriter out;
   AddIds("input_ids", prompt.tokens, out);
@@ -127,7 +134,8 @@ absl::Status Trace(const TraceOptions& options) {
   AddFloats("greedy_logits", greedy, Shape{steps, vocabulary}, out);
   SamplingSettings settings = SamplingOf(options.reply, model->spec().generation);
   settings.stop_ids = model->prompts().stop_ids();
-  ASSIGN_OR_RETURN(const std::vector<int32_t> chosen, ChosenTokens(settings, reply, greedy, steps, vocabulary));
+  ASSIGN_OR_RETURN(const std::vector<int32_t> chosen,
+                   ChosenTokens(settings, reply, greedy, steps, vocabulary));
   AddIds("greedy_tokens", chosen, out);
   if (options.layers) {
     RETURN_IF_ERROR(TraceTower(*model, conversation.pictures, rows, out));

@@ -6,7 +6,8 @@
 
 namespace minicpmv {
 
-// Takes white space off both ends of a text that comes in pieces, as Python's strip() does. For one thread.
+// Takes white space off both ends of a text that comes in pieces, as Python's strip() does. For one
+// thread.
 class Trimmer {
  public:
   // `text` is whole UTF-8. White space waits until something follows it.

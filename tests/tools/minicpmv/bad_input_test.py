@@ -13,16 +13,20 @@ PICTURE = PICTURES / "008-0.png"
 
 class BadFlagTest(ExecutableTest):
     def test_names_the_flag(self):
-        for flag in ("--temperature=nan", "--temperature=inf", "--temperature=-1", "--temperature=0", "--temperature=1e9",
-                     "--temperature=x", "--top-p=nan", "--top-p=0", "--top-p=1.01", "--top-k=-1", "--top-k=1e3",
-                     "--top-k=99999999999", "--repetition-penalty=0", "--repetition-penalty=-2", "--repetition-penalty=inf",
-                     "--repetition-penalty=1e9", "--min-new-tokens=-1", "--max-new-tokens=0", "--max-new-tokens=-1",
-                     "--max-new-tokens=x", "--seed=-1", "--seed=x", "--seed=18446744073709551616", "--max-slices=0",
-                     "--max-slices=-1", "--exif=maybe", "--kv-dtype=f64", "--threads=0", "--threads=-1", "--devices=gpu",
-                     "--devices=cpu,", "--devices=cpu:threads=0", "--devices=cuda:0", "--devices=cpu,cpu,cpu,cpu,cpu,cpu",
-                     "--split=0-2", "--split=x", "--pages=0", "--pages=-3", "--chunk=0", "--depth=0", "--step-ms=0",
-                     "--step-ms=-1", "--max-prompt-tokens=0", "--unknown", "--image=", "--stop=", "--model=/absent",
-                     "--model=~/absent", "--image=/absent.png", "--image=/"):
+        flags = """
+            --temperature=nan --temperature=inf --temperature=-1 --temperature=0
+            --temperature=1e9 --temperature=x --top-p=nan --top-p=0 --top-p=1.01 --top-k=-1
+            --top-k=1e3 --top-k=99999999999 --repetition-penalty=0 --repetition-penalty=-2
+            --repetition-penalty=inf --repetition-penalty=1e9 --min-new-tokens=-1
+            --max-new-tokens=0 --max-new-tokens=-1 --max-new-tokens=x --seed=-1 --seed=x
+            --seed=18446744073709551616 --max-slices=0 --max-slices=-1 --exif=maybe
+            --kv-dtype=f64 --threads=0 --threads=-1 --devices=gpu --devices=cpu,
+            --devices=cpu:threads=0 --devices=cuda:0 --devices=cpu,cpu,cpu,cpu,cpu,cpu
+            --split=0-2 --split=x --pages=0 --pages=-3 --chunk=0 --depth=0 --step-ms=0
+            --step-ms=-1 --max-prompt-tokens=0 --unknown --image= --stop= --model=/absent
+            --model=~/absent --image=/absent.png --image=/
+        """
+        for flag in flags.split():
             self.assert_refused(flag.split("=")[0], "chat", "Hello", flag)
 
     def test_names_the_flag_of_other_subcommands(self):
@@ -32,8 +36,10 @@ class BadFlagTest(ExecutableTest):
                                  ("--force-tokens", ["trace", "Hello", "--out=x", "--force-tokens=/absent"]),
                                  ("--batch", ["bench", "--batch=0"]), ("--batch", ["bench", "--batch=1,x"]),
                                  ("--tokens", ["bench", "--tokens=0"]), ("--slices", ["bench", "--slices=0"]),
-                                 ("--prompt", ["bench", "--prompt=99999"]), ("--special", ["tokenize", "--special", "--decode"]),
-                                 ("--model", ["inspect", "--model=/absent"]), ("--model", ["tokenize", "--model=/absent"])):
+                                 ("--prompt", ["bench", "--prompt=99999"]),
+                                 ("--special", ["tokenize", "--special", "--decode"]),
+                                 ("--model", ["inspect", "--model=/absent"]),
+                                 ("--model", ["tokenize", "--model=/absent"])):
             self.assert_refused(words, *arguments)
 
     def test_needs_a_subcommand(self):
@@ -65,7 +71,8 @@ class BadQuestionTest(ExecutableTest):
         user, system, assistant = ({"role": role, "content": "x"} for role in ("user", "system", "assistant"))
         for words, messages in (("message", []), ("message 1", [assistant]), ("message", [system]),
                                 ("message", [user, assistant]), ("message 2", [user, system, user]),
-                                ("message 1", [{"role": "robot", "content": "x"}]), ("message 1", [{"role": "user", "content": []}]),
+                                ("message 1", [{"role": "robot", "content": "x"}]),
+                                ("message 1", [{"role": "user", "content": []}]),
                                 ("message 1", [{"role": "user", "content": ""}])):
             path = self.write_json("messages.json", messages)
             self.assert_refused(words, "chat", f"--messages={path}")
@@ -96,9 +103,9 @@ class BadPictureTest(ExecutableTest):
         whole = png(20, 20)
         flipped = bytearray(whole)
         flipped[len(flipped) // 2] ^= 0xFF
-        for content in (b"", b"\x89PNG", b"plain text", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a" + b"\0" * 50,
-                        b"\0\0\0\x18ftypheic" + b"\0" * 50, b"%PDF-1.4", bytes(flipped), png(1, 1, claim=(2**31 - 1, 1)),
-                        png(1, 1, claim=(2**31, 2**31)), png(1, 1, claim=(0, 5))):
+        for content in (b"", b"\x89PNG", b"plain text", b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+                        b"GIF89a" + b"\0" * 50, b"\0\0\0\x18ftypheic" + b"\0" * 50, b"%PDF-1.4", bytes(flipped),
+                        png(1, 1, claim=(2**31 - 1, 1)), png(1, 1, claim=(2**31, 2**31)), png(1, 1, claim=(0, 5))):
             path = self.write("bad picture.png", content)
             self.assert_refused("bad picture.png", "chat", "What?", f"--image={path}")
         self.write("bad picture.png", b"\0" * (21 << 20))
@@ -164,13 +171,15 @@ class BadModelTest(ExecutableTest):
         self.assert_model_refused("hidden_size", self.model(config_dot_json=self.config(hidden_size=-4)))
         self.assert_model_refused("hidden_size", self.model(config_dot_json=self.config(hidden_size=10**12)))
         self.assert_model_refused("version", self.model(config_dot_json=self.config(version=9.9)))
-        self.assert_model_refused("generation_config.json", self.model(generation_config_dot_json='{"temperature": -1}'))
+        self.assert_model_refused("generation_config.json",
+                                  self.model(generation_config_dot_json='{"temperature": -1}'))
         self.assert_model_refused("preprocessor_config.json", self.model(preprocessor_config_dot_json="[]"))
 
     def test_names_the_file_of_bad_weights(self):
         whole = (NANO / "model" / "model.safetensors").read_bytes()
         for content in (b"", whole[:7], whole[:1000], whole[:-1], whole + b"x", b"\xff" * 8 + whole[8:],
-                        struct.pack("<Q", 2) + b"{}" + b"x", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"):
+                        struct.pack("<Q", 2) + b"{}" + b"x",
+                        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"):
             self.assert_model_refused("model.safetensors", self.model(model_dot_safetensors=content))
 
     def test_names_the_tensor_that_does_not_fit(self):
@@ -178,9 +187,12 @@ class BadModelTest(ExecutableTest):
         (length,) = struct.unpack("<Q", whole[:8])
         header = json.loads(whole[8:8 + length])
         header.pop("__metadata__", None)
-        tensors = {name: (entry["dtype"], entry["shape"], whole[8 + length + entry["data_offsets"][0]:8 + length + entry["data_offsets"][1]])
-                   for name, entry in header.items()}
-        for name, change in (("llm.model.layers.3.mlp.up_proj.weight", None), ("llm.lm_head.weight", ("shape", [128, 504])),
+        tensors = {}
+        for name, entry in header.items():
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            tensors[name] = (entry["dtype"], entry["shape"], whole[begin:end])
+        for name, change in (("llm.model.layers.3.mlp.up_proj.weight", None),
+                             ("llm.lm_head.weight", ("shape", [128, 504])),
                              ("llm.model.norm.weight", ("dtype", "I16")), ("vpm.encoder.layers.0.mlp.fc1.weight", None),
                              ("resampler.query", ("shape", [8, 256]))):
             changed = dict(tensors)
@@ -198,8 +210,9 @@ class BadModelTest(ExecutableTest):
 
 class BadLineTest(ExecutableTest):
     def test_names_the_line(self):
-        for flags, text in (([], b'"fine"\n"open\n'), ([], b'"fine"\n3\n'), ([], b'"fine"\n"\xff"\n'), ([], b'"fine"\n\n'),
-                            (["--decode"], b"[1]\n[1.5]\n"), (["--decode"], b"[1]\n[-1]\n"), (["--decode"], b"[1]\n[99999]\n"),
+        for flags, text in (([], b'"fine"\n"open\n'), ([], b'"fine"\n3\n'), ([], b'"fine"\n"\xff"\n'),
+                            ([], b'"fine"\n\n'), (["--decode"], b"[1]\n[1.5]\n"),
+                            (["--decode"], b"[1]\n[-1]\n"), (["--decode"], b"[1]\n[99999]\n"),
                             (["--decode"], b"[1]\n1\n"), (["--decode"], b'[1]\n[18446744073709551616]\n')):
             done = run("tokenize", *flags, stdin=text)
             self.assertEqual(done.returncode, 2, text)

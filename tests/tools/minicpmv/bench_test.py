@@ -13,7 +13,8 @@ class BenchTest(ExecutableTest):
         figures = json.loads(self.answer("bench", "--json", "--threads=1", *SMALL))
         self.assertEqual(list(figures), ["bounds", "load_seconds", "decode", "prefill", "vision", "rss_anon_bytes"])
         self.assertEqual(list(figures["bounds"]), ["read_bytes_per_second", "fma_flops_per_second"])
-        self.assertEqual([list(entry) for entry in figures["decode"]], [["batch", "tokens_per_second", "bound_share"]] * 2)
+        for entry in figures["decode"]:
+            self.assertEqual(list(entry), ["batch", "tokens_per_second", "bound_share"])
         self.assertEqual([entry["batch"] for entry in figures["decode"]], [1, 3])
         self.assertEqual(list(figures["prefill"]), ["tokens_per_second", "bound_share"])
         self.assertEqual(list(figures["vision"]), ["slices_per_second", "bound_share"])

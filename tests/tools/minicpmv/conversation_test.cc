@@ -22,7 +22,9 @@ class ConversationTest : public ::testing::Test {
   }
   ~ConversationTest() override { std::filesystem::remove_all(folder_); }
 
-  absl::StatusOr<Conversation> Parse(const std::string& text) { return ParseConversation(text, "c.json", folder_); }
+  absl::StatusOr<Conversation> Parse(const std::string& text) {
+    return ParseConversation(text, "c.json", folder_);
+  }
 
   void ExpectRefused(const std::string& text, absl::StatusCode code, const std::string& words) {
     const absl::Status status = Parse(text).status();
@@ -37,7 +39,8 @@ class ConversationTest : public ::testing::Test {
 TEST_F(ConversationTest, ReadsStringsAndParts) {
   const absl::StatusOr<Conversation> read = Parse(R"({"messages": [
       {"role": "system", "content": "Be brief."},
-      {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": "What?"}]}]})");
+      {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}},
+                                   {"type": "text", "text": "What?"}]}]})");
   ASSERT_TRUE(read.ok()) << read.status();
   ASSERT_EQ(read->messages.size(), 2u);
   EXPECT_EQ(read->messages[0].role, "system");
@@ -51,8 +54,8 @@ TEST_F(ConversationTest, ReadsStringsAndParts) {
 }
 
 TEST_F(ConversationTest, ReadsABareListAndShortParts) {
-  const absl::StatusOr<Conversation> read =
-      Parse(R"( [{"role": "user", "content": [{"image": "a.png"}, {"text": "One"}, {"text": "Two"}]}])");
+  const absl::StatusOr<Conversation> read = Parse(
+      R"( [{"role": "user", "content": [{"image": "a.png"}, {"text": "One"}, {"text": "Two"}]}])");
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->messages[0].parts.size(), 3u);
   EXPECT_EQ(read->pictures.size(), 1u);
@@ -60,14 +63,15 @@ TEST_F(ConversationTest, ReadsABareListAndShortParts) {
 
 TEST_F(ConversationTest, ReadsDataUris) {
   const absl::StatusOr<Conversation> read = Parse(
-      R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,cGljdHVyZQ=="}}]}])");
+      R"([{"role": "user", "content": [{"type": "image_url",
+                                        "image_url": {"url": "data:image/png;base64,cGljdHVyZQ=="}}]}])");
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->pictures[0].bytes, "picture");
 }
 
 TEST_F(ConversationTest, TakesAPathThatIsNotRelative) {
-  const absl::StatusOr<Conversation> read =
-      Parse(absl::StrCat(R"([{"role": "user", "content": [{"image": ")", folder_, R"(/a.png"}]}])"));
+  const absl::StatusOr<Conversation> read = Parse(
+      absl::StrCat(R"([{"role": "user", "content": [{"image": ")", folder_, R"(/a.png"}]}])"));
   ASSERT_TRUE(read.ok()) << read.status();
 }
 
@@ -87,16 +91,22 @@ TEST_F(ConversationTest, NamesFileAndFieldOfWhatItRefuses) {
   ExpectRefused(R"([{"role": "user", "content": [5]}])", kInvalid, "content");
   ExpectRefused(R"([{"role": "user", "content": [{"type": "text"}]}])", kInvalid, "text");
   ExpectRefused(R"([{"role": "user", "content": [{"type": "image_url"}]}])", kInvalid, "image_url");
-  ExpectRefused(R"([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])", kInvalid, "url");
+  ExpectRefused(R"([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])",
+                kInvalid, "url");
   ExpectRefused(R"([{"role": "user", "content": [{"image": ""}]}])", kInvalid, "image");
-  ExpectRefused(R"([{"role": "user", "content": [{"type": "input_audio"}]}])", kUnimplemented, "type");
-  ExpectRefused(R"([{"role": "user", "content": [{"image": "https://example.com/a.png"}]}])", kUnimplemented, "image");
-  ExpectRefused(R"([{"role": "user", "content": [{"image": "data:image/png;base64,???"}]}])", kInvalid, "base64");
-  ExpectRefused(R"([{"role": "user", "content": [{"image": "data:image/png,abc"}]}])", kInvalid, "base64");
+  ExpectRefused(R"([{"role": "user", "content": [{"type": "input_audio"}]}])", kUnimplemented,
+                "type");
+  ExpectRefused(R"([{"role": "user", "content": [{"image": "https://example.com/a.png"}]}])",
+                kUnimplemented, "image");
+  ExpectRefused(R"([{"role": "user", "content": [{"image": "data:image/png;base64,???"}]}])",
+                kInvalid, "base64");
+  ExpectRefused(R"([{"role": "user", "content": [{"image": "data:image/png,abc"}]}])", kInvalid,
+                "base64");
 }
 
 TEST_F(ConversationTest, NamesAPictureThatIsNotThere) {
-  const absl::Status status = Parse(R"([{"role": "user", "content": [{"image": "absent.png"}]}])").status();
+  const absl::Status status =
+      Parse(R"([{"role": "user", "content": [{"image": "absent.png"}]}])").status();
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("absent.png"));
 }

@@ -8,7 +8,8 @@ namespace minicpmv {
 namespace {
 
 TEST(DeviceListTest, ReadsThreadsOfEachDevice) {
-  const absl::StatusOr<std::vector<DeviceSpec>> devices = ParseDevices("cpu:threads=1,cpu:threads=3");
+  const absl::StatusOr<std::vector<DeviceSpec>> devices =
+      ParseDevices("cpu:threads=1,cpu:threads=3");
   ASSERT_TRUE(devices.ok()) << devices.status();
   ASSERT_EQ(devices->size(), 2u);
   EXPECT_EQ((*devices)[0].threads, 1);
@@ -21,8 +22,9 @@ TEST(DeviceListTest, SharesTheCoresWhereNoThreadsAreStated) {
 }
 
 TEST(DeviceListTest, RefusesWhatIsNoDevice) {
-  for (const char* text : {"", "cpu,", "gpu", "cpu:1", "cpu:threads=", "cpu:threads=0", "cpu:threads=-1", "cpu:threads=1:x",
-                           "cpu:threads=99999999999", "cpu:threads=1;cpu"}) {
+  for (const char* text :
+       {"", "cpu,", "gpu", "cpu:1", "cpu:threads=", "cpu:threads=0", "cpu:threads=-1",
+        "cpu:threads=1:x", "cpu:threads=99999999999", "cpu:threads=1;cpu"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseDevices(text).status())) << text;
   }
   std::string many = "cpu";

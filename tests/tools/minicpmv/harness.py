@@ -19,7 +19,8 @@ GOLDENS = ROOT / "tests" / "testdata" / "goldens"
 
 def run(*arguments, stdin=b"", timeout=100, **options):
     """The finished process; output in bytes."""
-    return subprocess.run([EXECUTABLE, *map(str, arguments)], input=stdin, capture_output=True, timeout=timeout, **options)
+    command = [EXECUTABLE, *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, **options)
 
 
 class ExecutableTest(unittest.TestCase):
@@ -51,7 +52,7 @@ class ExecutableTest(unittest.TestCase):
         error = done.stderr.decode()
         self.assertEqual(done.returncode, status, f"{arguments}: {error}")
         self.assertEqual(done.stdout, b"", arguments)
-        self.assertTrue(error.startswith("minicpmv: ") and error.count("\n") == 1 and error.endswith("\n"), f"{arguments}: {error}")
+        self.assertRegex(error, r"\Aminicpmv: [^\n]+\n\Z", arguments)
         self.assertIn(words, error, arguments)
 
 
@@ -89,7 +90,8 @@ def write_safetensors(path, tensors):
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
         offset += len(data)
     text = json.dumps(header).encode()
-    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
+    data = b"".join(data for _, _, data in tensors.values())
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def deviation(got, want):

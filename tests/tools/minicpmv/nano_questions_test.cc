@@ -1,5 +1,5 @@
-// What the original code answered to 240 questions about pictures, from the same folder, against ours: all at once through
-// one engine.
+// What the original code answered to 240 questions about pictures, from the same folder, against
+// ours: all at once through one engine.
 #include <fstream>
 #include <future>
 #include <iostream>
@@ -28,11 +28,14 @@ const std::string& Folder() {
 // One question in the engine's hands.
 class Asked final : public SequenceObserver {
  public:
-  Asked(LocalModel& model, const nlohmann::json& question) : model_(model), answer_(question["answer"]) {
-    conversation_ = ParseConversation(question["messages"].dump(), "questions.json", Folder()).value();
+  Asked(LocalModel& model, const nlohmann::json& question)
+      : model_(model), answer_(question["answer"]) {
+    conversation_ =
+        ParseConversation(question["messages"].dump(), "questions.json", Folder()).value();
     const nlohmann::json& options = question["options"];
     if (options.contains("system")) {
-      conversation_.messages.insert(conversation_.messages.begin(), Message{"system", {{options["system"].get<std::string>()}}});
+      conversation_.messages.insert(conversation_.messages.begin(),
+                                    Message{"system", {{options["system"].get<std::string>()}}});
     }
     ReplyOptions reply;
     reply.image_ids = options.value("use_image_id", true);
@@ -41,7 +44,8 @@ class Asked final : public SequenceObserver {
     const Prompt prompt = LocalReply(model_).Lay(conversation_, reply, *rows_).value();
     Bill bill;
     for (const Prompt::Span& span : prompt.spans) {
-      row_views_.push_back(rows_->Encode(conversation_.pictures, span.image, span.sub_image, bill).value());
+      row_views_.push_back(
+          rows_->Encode(conversation_.pictures, span.image, span.sub_image, bill).value());
       request_.spans.push_back({span.first, model_.spec().resampler.queries});
     }
     request_.tokens = prompt.tokens;
@@ -72,10 +76,12 @@ class Asked final : public SequenceObserver {
     std::string said;
     for (size_t i = static_cast<size_t>(request_.prompt_tokens); i < request_.tokens.size(); ++i) {
       const int32_t token = request_.tokens[i];
-      if (token != request_.sampling.stop_ids[0] && token != request_.sampling.stop_ids[1]) said += text.Push(token);
+      if (token != request_.sampling.stop_ids[0] && token != request_.sampling.stop_ids[1])
+        said += text.Push(token);
     }
     said += text.Finish();
-    if (said != answer_) std::cout << "said \"" << said << "\", the original \"" << answer_ << "\"\n";
+    if (said != answer_)
+      std::cout << "said \"" << said << "\", the original \"" << answer_ << "\"\n";
     return said == answer_;
   }
 

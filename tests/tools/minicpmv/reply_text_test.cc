@@ -13,9 +13,12 @@ namespace {
 class ReplyTextTest : public ::testing::Test {
  protected:
   ReplyTextTest()
-      : tokenizer_(Tokenizer::Load(absl::StrCat(MINICPMV_SOURCE_DIR, "/tools/nano/model")).value()) {}
+      : tokenizer_(
+            Tokenizer::Load(absl::StrCat(MINICPMV_SOURCE_DIR, "/tools/nano/model")).value()) {}
 
-  std::vector<int32_t> Ids(const std::string& text) { return tokenizer_->Encode(text, Tags::kTokens).value(); }
+  std::vector<int32_t> Ids(const std::string& text) {
+    return tokenizer_->Encode(text, Tags::kTokens).value();
+  }
 
   // All of a reply; what came before the end is told by `early`.
   std::string Run(const std::vector<int32_t>& ids, ReplyText::Options options) {
@@ -60,7 +63,8 @@ TEST_F(ReplyTextTest, KeepsTokenZeroAndWhiteSpaceAndTags) {
 TEST_F(ReplyTextTest, DropsWhatTheOriginalDropsWhenAsked) {
   const int32_t start = tokenizer_->SpecialId("<|im_start|>").value();
   const ReplyText::Options quirks = {{}, true, start};
-  EXPECT_EQ(Run(Ids("<|im_start|> \n <box>Hi! \xC2\xA0you <|im_start|> \n"), quirks), "<box>Hi \xC2\xA0you <|im_start|>");
+  EXPECT_EQ(Run(Ids("<|im_start|> \n <box>Hi! \xC2\xA0you <|im_start|> \n"), quirks),
+            "<box>Hi \xC2\xA0you <|im_start|>");
   EXPECT_EQ(Run(Ids(" \n "), quirks), "");
 }
 

@@ -40,8 +40,8 @@ class TokenizeTest(ExecutableTest):
 class InspectTest(ExecutableTest):
     def test_says_what_a_folder_holds(self):
         text = self.answer("inspect")
-        for words in ("MiniCPM-V 2.6", "bf16", "5 layers", "width 128", "context 2048", "vision tower", "resampler", "memory",
-                      "tensors (145)", "llm.model.layers.4.mlp.down_proj.weight", "[128, 384]"):
+        for words in ("MiniCPM-V 2.6", "bf16", "5 layers", "width 128", "context 2048", "vision tower",
+                      "resampler", "memory", "tensors (145)", "llm.model.layers.4.mlp.down_proj.weight", "[128, 384]"):
             self.assertIn(words, text)
 
     def test_reads_folders_of_several_shards(self):
