@@ -265,19 +265,19 @@ struct Layout {
   int64_t runs;
 };
 
-// Rows [first, first + count) of x as one tile of a packed block of `width` rows.
-void PackRows(ConstTensorView x, int64_t first, int count, int64_t width, const Layout& layout,
+// Packs the tile that begins at row `row` of a block: rows [first, first + count) of x.
+void PackRows(ConstTensorView x, int64_t first, int64_t row, int64_t count, const Layout& layout,
               float* block) {
-  const int64_t columns = x.columns();
-  const float* rows = x.as<float>() + first * columns;
+  const int64_t columns = x.columns(), rows = std::min<int64_t>(kTileRows, count - row);
+  const float* from = x.as<float>() + (first + row) * columns;
   for (int l = 0; l < kLanes; ++l) {
     for (int64_t run = 0; run < layout.runs; ++run) {
       const int64_t steps = layout.Steps(run);
-      float* to = block + layout.Run(l, run, width) + first % kRowsAtOnce * steps;
+      float* to = block + layout.Run(l, run, count) + row * steps;
       for (int64_t s = 0; s < steps; ++s) {
         const int64_t element = run * layout.depth + s;
         const int64_t k = element / 2 * kGroup + 2 * l + element % 2;
-        for (int r = 0; r < count; ++r) *to++ = k < columns ? rows[r * columns + k] : 0;
+        for (int64_t r = 0; r < rows; ++r) *to++ = k < columns ? from[r * columns + k] : 0;
       }
     }
   }
@@ -396,20 +396,20 @@ HWY_INLINE void WriteTile(VW (&c)[kRows][2], const float* bias, float* out, int6
   }
 }
 
-// Rows of a block that are computed together: tiles of kTileRows, the last one may be shorter. Row
-// 0 of the block is row `first` of x.
+// A packed block: `count` rows, the first of which is row `first` of x.
 struct RowBlock {
   int64_t first, count;
   const float* packed;
 };
 
-void MultiplyPanel(const RowBlock& rows, const Layout& layout, const ColumnTask& task,
-                   Arena& arena) {
+// Rows [from, to) of a block, `from` a multiple of kTileRows, times the columns of a task.
+void MultiplyPanel(const RowBlock& block, int64_t from, int64_t to, const Layout& layout,
+                   const ColumnTask& task, Arena& arena) {
   const Product& product = *task.product;
   const int64_t columns = product.weight->view.rows();
   const float* bias = product.bias != nullptr ? product.bias->view.as<float>() : nullptr;
-  float* out = product.out.as<float>() + rows.first * columns;
-  const int64_t sums = rows.count * kPanel;
+  float* out = product.out.as<float>() + block.first * columns;
+  const int64_t sums = (to - from) * kPanel;
   float* panel = arena.Floats(layout.Size(kPanel) + 4 * sums);
   float* first_sum = panel + layout.Size(kPanel);
   const Waiting waiting = {first_sum,
@@ -422,7 +422,7 @@ void MultiplyPanel(const RowBlock& rows, const Layout& layout, const ColumnTask&
     const int l = kTreeOrder[place];
     for (int64_t run = 0; run < layout.runs; ++run) {
       const int64_t steps = layout.Steps(run);
-      const float* a = rows.packed + layout.Run(l, run, rows.count);
+      const float* a = block.packed + layout.Run(l, run, block.count);
       for (int sliver = 0; sliver < kSlivers; ++sliver) {
         const int64_t n = task.first + sliver * kSliver;
         if (n >= task.last) break;
@@ -431,18 +431,16 @@ void MultiplyPanel(const RowBlock& rows, const Layout& layout, const ColumnTask&
           constexpr int kRows = decltype(count)::value;
           VW c[kRows][2];
           if (AddRun(a + row * steps, b, steps, place, run == 0, run + 1 == layout.runs, waiting,
-                     (sliver * rows.count + row) * kSliver, c)) {
+                     (sliver * (to - from) + row - from) * kSliver, c)) {
             WriteTile(c, bias != nullptr ? bias + n : nullptr, out + row * columns + n, columns,
                       task.last - n);
           }
         };
-        int64_t row = 0;
-        for (; row + kTileRows <= rows.count; row += kTileRows)
+        int64_t row = from;
+        for (; row + kTileRows <= to; row += kTileRows)
           tile(std::integral_constant<int, kTileRows>(), row);
-        if (row < rows.count) {
-          WithCount<kTileRows>(static_cast<int>(rows.count - row),
-                               [&](auto count) { tile(count, row); });
-        }
+        if (row < to)
+          WithCount<kTileRows>(static_cast<int>(to - row), [&](auto count) { tile(count, row); });
       }
     }
   }
@@ -451,16 +449,26 @@ void MultiplyPanel(const RowBlock& rows, const Layout& layout, const ColumnTask&
 void MultiplyManyRows(ConstTensorView x, absl::Span<const Product> products, Workers& workers) {
   const Layout layout(x.columns());
   const std::vector<ColumnTask> tasks = CutColumns(products, kPanel);
-  for (int64_t first = 0; first < x.rows(); first += kRowsAtOnce) {
-    const int64_t count = std::min(kRowsAtOnce, x.rows() - first);
+  const int64_t columns = static_cast<int64_t>(tasks.size());
+  // Equal blocks of whole tiles.
+  const int64_t blocks = (x.rows() + kRowsAtOnce - 1) / kRowsAtOnce;
+  const int64_t tiles_of_block = (x.rows() + blocks * kTileRows - 1) / (blocks * kTileRows);
+  for (int64_t first = 0; first < x.rows(); first += tiles_of_block * kTileRows) {
+    const int64_t count = std::min(tiles_of_block * kTileRows, x.rows() - first);
+    const int64_t tiles = (count + kTileRows - 1) / kTileRows;
     float* packed = workers.shared().Floats(layout.Size(count));
-    workers.Run((count + kTileRows - 1) / kTileRows, [&](int64_t tile, Arena&) {
-      const int64_t row = tile * kTileRows;
-      PackRows(x, first + row, static_cast<int>(std::min<int64_t>(kTileRows, count - row)), count,
-               layout, packed);
+    workers.RunIfWorth(tiles, count * x.columns(), [&](int64_t tile, Arena&) {
+      PackRows(x, first, tile * kTileRows, count, layout, packed);
     });
-    workers.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i, Arena& arena) {
-      MultiplyPanel({first, count, packed}, layout, tasks[i], arena);
+    // Where there are too few columns for all threads the rows are shared out, too, each part with
+    // a panel of its own.
+    const int64_t parts = std::clamp<int64_t>(3 * workers.threads() / columns, 1, (tiles + 7) / 8);
+    const int64_t cost = columns * count * x.columns() * kPanel / kWidth;
+    workers.RunIfWorth(columns * parts, cost, [&](int64_t i, Arena& arena) {
+      const int64_t part = i % parts;
+      MultiplyPanel({first, count, packed}, tiles * part / parts * kTileRows,
+                    std::min(count, tiles * (part + 1) / parts * kTileRows), layout,
+                    tasks[static_cast<size_t>(i / parts)], arena);
     });
   }
 }

@@ -11,7 +11,7 @@ namespace {
 
 // Waking a sleeping thread costs some ten microseconds: below this many vector steps it is not
 // worth it.
-constexpr int64_t kWorthWaking = int64_t{1} << 15;
+constexpr int64_t kWorthWaking = int64_t{1} << 16;
 
 }  // namespace
 

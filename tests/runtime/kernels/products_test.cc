@@ -98,7 +98,7 @@ TEST_P(ProductsTest, GiveTheSameBitsOnAnyNumberOfThreads) {
     const Array x = Array::Random(DType::kF32, {sizes.rows, sizes.k}, 10);
     const Array w = Array::Random(dtype(), {sizes.columns, sizes.k}, 11);
     const Array one = Multiply(implementation(), 1, x, w, nullptr);
-    for (int threads : {2, 3}) {
+    for (int threads : {2, 3, 16}) {
       ExpectSame(Multiply(implementation(), threads, x, w, nullptr), one,
                  std::to_string(threads) + " threads");
     }
