@@ -25,15 +25,20 @@ absl::StatusOr<const Family*> FindFamily(const JsonObject& config) {
     return absl::UnimplementedError(
         absl::StrCat(config.file(), ": \"model_type\" is ", Quoted(model_type), "; this build reads \"minicpmv\""));
   }
-  ASSIGN_OR_RETURN(const std::optional<double> version, config.OptionalNumber("version"));
-  for (const Family& family : Families()) {
-    if (version.has_value() && std::abs(*version - family.version) < 1e-6) return &family;
+  // Newer configurations say 2.6, older ones "2.5".
+  std::string version = "missing";
+  if (absl::StatusOr<std::optional<double>> number = config.OptionalNumber("version"); number.ok()) {
+    if (number->has_value()) version = absl::StrCat(**number);
+  } else {
+    ASSIGN_OR_RETURN(version, config.String("version"));
   }
   std::string known;
-  for (const Family& family : Families()) absl::StrAppend(&known, known.empty() ? "" : ", ", family.version);
-  return absl::UnimplementedError(absl::StrCat(config.file(), ": \"version\" is ",
-                                               version.has_value() ? absl::StrCat(*version) : "missing",
-                                               "; this build reads ", known));
+  for (const Family& family : Families()) {
+    if (version == absl::StrCat(family.version)) return &family;
+    absl::StrAppend(&known, known.empty() ? "" : ", ", family.version);
+  }
+  return absl::UnimplementedError(
+      absl::StrCat(config.file(), ": \"version\" is ", Quoted(version), "; this build reads ", known));
 }
 
 // What would change the numbers and is not computed here is refused, not ignored.

@@ -80,6 +80,7 @@ TEST_F(ModelSpecTest, RefusesFamiliesAndFeaturesItDoesNotCompute) {
   const auto code = absl::StatusCode::kUnimplemented;
   ExpectRefused(code, "config.json", "/model_type", "llava", "model_type");
   ExpectRefused(code, "config.json", "/version", 2.5, "version");
+  ExpectRefused(code, "config.json", "/version", "2.5", "\"2.5\"");
   ExpectRefused(code, "config.json", "/version", 9000, "version");
   ExpectRefused(code, "config.json", "/use_sliding_window", true, "use_sliding_window");
   ExpectRefused(code, "config.json", "/rope_scaling", {{"type", "yarn"}}, "rope_scaling");
