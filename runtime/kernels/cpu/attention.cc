@@ -10,6 +10,7 @@
 #include <cmath>
 #include <limits>
 
+#include "absl/functional/function_ref.h"
 #include "runtime/kernels/cpu/targets.h"
 #include "runtime/kernels/cpu/verbs.h"
 
@@ -129,12 +130,12 @@ HWY_INLINE Factors Exponentials(float* scores, int64_t seen, int64_t keys, Runni
   return {factors[0], factors[1]};
 }
 
-// kRows queries, packed [head_size, kRows], against `keys` keys of a block; seen(r) is how many of
-// them row r sees, at most `keys`. Joins the mix of the values to sums [kRows, width].
-template <int kRows, typename Seen>
-HWY_INLINE void AttendTile(const float* queries, const float* key_block, const float* values,
-                           int64_t keys, int head_size, int64_t width, const Seen& seen,
-                           Running* running, float* sums) {
+// kRows queries, packed [head_size, kRows], against the first `keys` keys of a block; row r sees
+// seen[r] of them. Joins the mix of the values to sums [kRows, width].
+template <int kRows>
+HWY_NOINLINE void AttendTile(const float* queries, const float* key_block, const float* values,
+                             int64_t keys, int head_size, int64_t width, const int64_t* seen,
+                             Running* running, float* sums) {
   HWY_ALIGN float scores[kRows * kBlock];
   for (int64_t j = 0; j < keys; j += kTile) {
     VW c[kRows][2];
@@ -149,7 +150,7 @@ HWY_INLINE void AttendTile(const float* queries, const float* key_block, const f
   }
   Factors factors[kRows];
   for (int r = 0; r < kRows; ++r)
-    factors[r] = Exponentials(scores + r * kBlock, seen(r), keys, running[r]);
+    factors[r] = Exponentials(scores + r * kBlock, seen[r], keys, running[r]);
   const auto mix = [&](auto vectors, int64_t d) {
     constexpr int kVectors = decltype(vectors)::value;
     VW c[kRows][kVectors];
@@ -179,9 +180,10 @@ HWY_INLINE void AttendTile(const float* queries, const float* key_block, const f
 // `count` queries of one key head. query(i) and out(i) point at head_size floats; query i sees the
 // first seen(i) >= 1 keys, a number that does not fall with i; widen(first, count, keys, values)
 // brings a block into scratch.
-template <typename Query, typename Seen, typename Widen, typename Out>
-void Attend(int64_t count, int head_size, const Query& query, const Seen& seen, const Widen& widen,
-            const Out& out, Arena& arena) {
+void Attend(int64_t count, int head_size, absl::FunctionRef<const float*(int64_t)> query,
+            absl::FunctionRef<int64_t(int64_t)> seen,
+            absl::FunctionRef<void(int64_t, int64_t, float*, float*)> widen,
+            absl::FunctionRef<float*(int64_t)> out, Arena& arena) {
   const int64_t width = (head_size + kWidth - 1) / kWidth * kWidth;
   const int64_t tiles = (count + kTileRows - 1) / kTileRows;
   const int64_t tile_rows = (count + tiles - 1) / tiles;
@@ -208,11 +210,12 @@ void Attend(int64_t count, int head_size, const Query& query, const Seen& seen, 
       const int64_t rows = std::min(tile_rows, count - first);
       const int64_t most = std::min<int64_t>(kBlock, seen(first + rows - 1) - start);
       if (most <= 0) continue;
+      int64_t seen_here[kTileRows];
+      for (int64_t r = 0; r < rows; ++r) seen_here[r] = std::min(most, seen(first + r) - start);
       WithCount<kTileRows>(static_cast<int>(rows), [&](auto row_count) {
-        AttendTile<decltype(row_count)::value>(
-            packed + first * head_size, keys, values, most, head_size, width,
-            [&](int r) { return std::min(most, seen(first + r) - start); }, running.data() + first,
-            sums + first * width);
+        AttendTile<decltype(row_count)::value>(packed + first * head_size, keys, values, most,
+                                               head_size, width, seen_here, running.data() + first,
+                                               sums + first * width);
       });
     }
   }
