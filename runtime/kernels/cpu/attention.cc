@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "absl/functional/function_ref.h"
 #include "runtime/kernels/cpu/targets.h"
@@ -33,17 +34,25 @@ static_assert(kBlock % kTile == 0);
 
 // --- A block of keys and values in scratch.
 
-// keys [head_size, kBlock], transposed; values [kBlock, width]. What lies past `count` rows is
-// zero. key(j) and value(j) point at the rows of position j of the block.
+// The first `count` positions of a block: keys [head_size, kBlock], transposed, with zeros up to
+// the next whole tile; values [kBlock, width], with zeros past head_size. key(j) and value(j) point
+// at the rows of position j.
 template <typename Key, typename Value>
 void WidenBlock(const Key& key, const Value& value, int64_t count, int head_size, int64_t width,
                 float* keys, float* values) {
-  for (int64_t j = 0; j < kBlock; j += 8) {
+  using T = std::remove_pointer_t<decltype(key(0))>;
+  constexpr int kLine = 64 / sizeof(T);
+  for (int64_t j = 0; j < (count + kTile - 1) / kTile * kTile; j += 8) {
+    const int64_t here = std::clamp<int64_t>(count - j, 0, 8);
+    const T* rows[8];
+    for (int64_t i = 0; i < here; ++i) rows[i] = key(j + i);
     for (int64_t i = j + 8; i < std::min(j + 16, count);
          ++i) {  // rows are far apart: no pattern that the CPU would see
-      for (int d = 0; d < head_size; d += 16) {
-        hwy::Prefetch(key(i) + d);
-        hwy::Prefetch(value(i) + d);
+      const T* next_key = key(i);
+      const T* next_value = value(i);
+      for (int d = 0; d < head_size; d += kLine) {
+        hwy::Prefetch(next_key + d);
+        hwy::Prefetch(next_value + d);
       }
     }
     for (int d = 0; d < head_size; d += 8) {
@@ -52,8 +61,7 @@ void WidenBlock(const Key& key, const Value& value, int64_t count, int head_size
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {
         tile[i] = hn::Zero(f8);
-        if (j + i < count)
-          tile[i] = left >= 8 ? Load8(key(j + i) + d) : LoadPart(key(j + i) + d, left);
+        if (i < here) tile[i] = left >= 8 ? Load8(rows[i] + d) : LoadPart(rows[i] + d, left);
       }
       Transpose8(tile);
 #pragma GCC unroll 8
@@ -61,14 +69,16 @@ void WidenBlock(const Key& key, const Value& value, int64_t count, int head_size
         if (i < left) hn::StoreU(tile[i], f8, keys + (d + i) * kBlock + j);
       }
     }
-  }
-  for (int64_t j = 0; j < kBlock; ++j) {
-    for (int64_t d = 0; d < width; d += 8) {
-      const int64_t left = head_size - d;
-      V8 part = hn::Zero(f8);
-      if (j < count && left > 0)
-        part = left >= 8 ? Load8(value(j) + d) : LoadPart(value(j) + d, left);
-      hn::StoreU(part, f8, values + j * width + d);
+    for (int64_t i = 0; i < here; ++i) {
+      const T* from = value(j + i);
+      float* to = values + (j + i) * width;
+      int64_t d = 0;
+      for (; d + 8 <= head_size; d += 8) hn::StoreU(Load8(from + d), f8, to + d);
+      if (d < head_size) {
+        hn::StoreU(LoadPart(from + d, head_size - d), f8, to + d);
+        d += 8;
+      }
+      for (; d < width; d += 8) hn::StoreU(hn::Zero(f8), f8, to + d);
     }
   }
 }

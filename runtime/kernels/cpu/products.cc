@@ -69,7 +69,7 @@ constexpr int64_t kFewRows = 24;
 // Rows and columns of a tile of sums, and columns that are done with while their part of the matrix
 // is in the first cache.
 constexpr int kFewRowsTile = 6;
-constexpr int ColumnsOf(int rows) { return rows >= 4 ? 2 : 4; }
+constexpr int ColumnsOf(int rows) { return rows >= 4 ? 2 : rows == 3 ? 3 : 4; }
 constexpr int64_t kFewColumns = 12;
 // Elements of x that stay in the first cache.
 constexpr int64_t kCachedElements = 4096;
