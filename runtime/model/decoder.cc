@@ -104,10 +104,6 @@ absl::Status Decoder::AllocateScratch(Device& device, const Options& options) {
   return absl::OkStatus();
 }
 
-void Decoder::Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache, TensorView hidden, TensorView logits) {
-  Forward(batch, cache, hidden, logits, nullptr);
-}
-
 void Decoder::Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache, TensorView hidden, TensorView logits,
                       const ActivationObserver* observer) {
   CHECK_EQ(cache.size(), weights_.size());

@@ -40,10 +40,9 @@ class Decoder {
   // where the part is not the first it holds the output of the part before; where it is not the last it receives ours.
   // `logits` [batch.logit_rows.size(), vocabulary], float32, is written by the last part only. Batch, cache and views live
   // until the step has ended.
-  void Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache, TensorView hidden, TensorView logits);
-  // The same, showing "hidden.NN", the input to each layer, and after the last one the rows behind the final norm.
+  // `observer` is shown "hidden.NN", the input to each layer, and after the last one the rows behind the final norm.
   void Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache, TensorView hidden, TensorView logits,
-               const ActivationObserver* observer);
+               const ActivationObserver* observer = nullptr);
 
   bool is_first() const { return layers_.first == 0; }
   bool is_last() const { return layers_.last == spec_.language.layers; }

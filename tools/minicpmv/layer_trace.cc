@@ -1,7 +1,6 @@
 #include "tools/minicpmv/layer_trace.h"
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,38 +11,15 @@
 #include "runtime/kv/kv_cache.h"
 #include "runtime/kv/page_table.h"
 #include "runtime/media/patches.h"
+#include "runtime/model/activation_copies.h"
 #include "runtime/model/decoder.h"
 
 namespace minicpmv {
 namespace {
 
-// Copies of the activations that an observer was shown. They are whole once the stream has been
-// waited for.
-class Seen {
- public:
-  explicit Seen(Kernels& kernels) : kernels_(kernels) {}
-
-  void Add(const std::string& name, ConstTensorView values) {
-    Copy& copy = copies_[name];
-    copy.shape = values.shape;
-    copy.values.resize(static_cast<size_t>(values.shape.elements()));
-    kernels_.Cast(values, TensorView(copy.values.data(), DType::kF32, values.shape));
-  }
-
-  void AddTo(SafetensorsWriter& out) const {
-    for (const auto& [name, copy] : copies_)
-      out.Add(name, ConstTensorView(copy.values.data(), DType::kF32, copy.shape));
-  }
-
- private:
-  struct Copy {
-    Shape shape;
-    std::vector<float> values;
-  };
-
-  Kernels& kernels_;
-  std::map<std::string, Copy> copies_;
-};
+void AddCopies(const ActivationCopies& copies, SafetensorsWriter& out) {
+  for (const auto& [name, values] : copies.all()) out.Add(name, values);
+}
 
 // PatchRows gives [patches, 3, side, side]; the original's processor gives [3, side, patches,
 // side].
@@ -78,15 +54,12 @@ absl::Status TraceTower(LocalModel& model, absl::Span<const Picture> pictures, P
   ASSIGN_OR_RETURN(Kernels* const kernels, model.VisionKernels());
   const Shape shape = {spec.resampler.queries, spec.language.hidden};
   std::vector<float> encoded(static_cast<size_t>(shape.elements()));
-  Seen seen(*kernels);
-  const auto watch = [&seen](const std::string& name, ConstTensorView values) {
-    seen.Add(name, values);
-  };
-  const ActivationObserver observer = watch;
+  ActivationCopies copies(*kernels);
+  const ActivationObserver observer = copies.observer();
   RETURN_IF_ERROR(vision->Encode(
       {&sub_images->front(), 1}, TensorView(encoded.data(), DType::kF32, shape), [](int64_t) {},
       &observer));
-  seen.AddTo(out);
+  AddCopies(copies, out);
   return absl::OkStatus();
 }
 
@@ -121,16 +94,13 @@ absl::Status TraceDecoder(LocalModel& model, const Prompt& prompt,
   }
 
   std::vector<float> hidden(static_cast<size_t>(positions * language.hidden));
-  Seen seen(*kernels);
-  const auto watch = [&seen](const std::string& name, ConstTensorView values) {
-    seen.Add(name, values);
-  };
-  const ActivationObserver observer = watch;
+  ActivationCopies copies(*kernels);
+  const ActivationObserver observer = copies.observer();
   decoder->Forward(batch, cache.layers(),
                    TensorView(hidden.data(), DType::kF32, Shape{positions, language.hidden}),
                    TensorView(), &observer);
   RETURN_IF_ERROR(kernels->stream().Wait());
-  seen.AddTo(out);
+  AddCopies(copies, out);
   return absl::OkStatus();
 }
 

@@ -147,19 +147,19 @@ TEST_P(GoldensTest, RowsLayersAndLogitsAreWithinTheTolerance) {
     PromptOptions options = c.prompt_options;
     options.tags = Tags::kTokens;  // the goldens are the original's, which reads tags so
     const Prompt prompt = Must(model_.prompts.Build(c.messages, c.plans, options));
-    PlainModel::Seen seen;
-    const std::vector<uint8_t> rows = model_.Encode(c.sub_images, &seen);
+    ActivationCopies copies(*model_.kernels);
+    const std::vector<uint8_t> rows = model_.Encode(c.sub_images, &copies);
     if (!c.sub_images.empty() && model_.rows_dtype == DType::kF32) {
       const ConstTensorView want = Want(golden, "rows");
       EXPECT_LE(Deviation(ConstTensorView(rows.data(), DType::kF32, want.shape), want), GetParam().tolerance);
     }
     const std::vector<StepBatch::Span> spans = Spans(prompt, rows);
-    const std::vector<float> logits = model_.Step(prompt.tokens, 0, spans, 8, &seen);
+    const std::vector<float> logits = model_.Step(prompt.tokens, 0, spans, 8, &copies);
     const ConstTensorView want = Want(golden, "prompt_logits");
     EXPECT_LE(Deviation(ConstTensorView(logits.data(), DType::kF32, want.shape), want), GetParam().tolerance);
-    for (const auto& [name, values] : seen.values) {
+    for (const auto& [name, values] : copies.all()) {
       if (!Has(golden, name)) continue;
-      EXPECT_LE(Deviation(seen[name], Want(golden, name)), GetParam().tolerance) << name;
+      EXPECT_LE(Deviation(values, Want(golden, name)), GetParam().tolerance) << name;
     }
     ExpectForcedLogits(prompt, spans, golden["greedy"]["tokens"].get<std::vector<int32_t>>(), Want(golden, "greedy_logits"));
   }

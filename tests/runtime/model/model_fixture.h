@@ -1,9 +1,9 @@
 #pragma once
 
 #include <fstream>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +13,7 @@
 #include "runtime/kernels/cpu/cpu_kernels.h"
 #include "runtime/media/image.h"
 #include "runtime/media/slicing.h"
+#include "runtime/model/activation_copies.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/prompt.h"
 #include "runtime/model/vision_encoder.h"
@@ -56,16 +57,6 @@ inline double Deviation(ConstTensorView got, ConstTensorView want) {
 // A whole model over one Kernels, run step by step without an engine: one sequence whose pages lie in order.
 class PlainModel {
  public:
-  // What was seen on the way, by name: copies of what an ActivationObserver was shown.
-  struct Seen {
-    std::map<std::string, std::vector<float>> values;
-    std::map<std::string, Shape> shapes;
-    ConstTensorView operator[](const std::string& name) const {
-      CHECK(values.count(name)) << name;
-      return ConstTensorView(values.at(name).data(), DType::kF32, shapes.at(name));
-    }
-  };
-
   PlainModel(const std::string& folder, const std::string& kernels_name, int threads, DType cache_dtype, int max_positions)
       : spec(Must(ReadModelSpec(folder))),
         checkpoint(Must(OpenSafetensors(folder))),
@@ -86,33 +77,22 @@ class PlainModel {
     }
   }
 
-  // Copies what is shown, in stream order, into `seen`.
-  auto Watch(Seen& seen) {
-    return [this, &seen](const std::string& name, ConstTensorView values) {
-      std::vector<float>& copy = seen.values[name];
-      copy.resize(static_cast<size_t>(values.shape.elements()));
-      seen.shapes[name] = values.shape;
-      kernels->Cast(values, TensorView(copy.data(), DType::kF32, values.shape));
-    };
-  }
-
   // Embedding rows of all sub-images, in the rows' dtype.
-  std::vector<uint8_t> Encode(const std::vector<Image>& sub_images, Seen* seen = nullptr) {
+  std::vector<uint8_t> Encode(const std::vector<Image>& sub_images, ActivationCopies* copies = nullptr) {
     const Shape shape = {static_cast<int64_t>(sub_images.size()) * vision->queries(), spec.language.hidden};
     std::vector<uint8_t> bytes(static_cast<size_t>(shape.elements()) * SizeOf(rows_dtype));
     if (sub_images.empty()) return bytes;
     auto ignore = [](int64_t) {};
-    Seen unseen;
-    auto watch = Watch(seen != nullptr ? *seen : unseen);
-    const ActivationObserver observer = watch;
-    CHECK(vision->Encode(sub_images, TensorView(bytes.data(), rows_dtype, shape), ignore, seen != nullptr ? &observer : nullptr)
-              .ok());
+    std::optional<ActivationObserver> observer;
+    if (copies != nullptr) observer.emplace(copies->observer());
+    const TensorView rows(bytes.data(), rows_dtype, shape);
+    CHECK(vision->Encode(sub_images, rows, ignore, copies != nullptr ? &*observer : nullptr).ok());
     return bytes;
   }
 
   // Runs tokens at positions first ..., returns the logits of the last `logit_rows` of them, one row after the other.
   std::vector<float> Step(const std::vector<int32_t>& tokens, int first, const std::vector<StepBatch::Span>& spans,
-                          int logit_rows, Seen* seen = nullptr) {
+                          int logit_rows, ActivationCopies* copies = nullptr) {
     const int rows = static_cast<int>(tokens.size());
     StepBatch batch;
     batch.tokens = tokens;
@@ -126,10 +106,9 @@ class PlainModel {
     std::vector<float> logits(static_cast<size_t>(logit_rows * spec.language.vocabulary));
     const TensorView hidden_view(hidden.data(), DType::kF32, Shape{rows, spec.language.hidden});
     const TensorView logits_view(logits.data(), DType::kF32, Shape{logit_rows, spec.language.vocabulary});
-    Seen unseen;
-    auto watch = Watch(seen != nullptr ? *seen : unseen);
-    const ActivationObserver observer = watch;
-    decoder->Forward(batch, cache, hidden_view, logits_view, seen != nullptr ? &observer : nullptr);
+    std::optional<ActivationObserver> observer;
+    if (copies != nullptr) observer.emplace(copies->observer());
+    decoder->Forward(batch, cache, hidden_view, logits_view, copies != nullptr ? &*observer : nullptr);
     CHECK(kernels->stream().Wait().ok());
     return logits;
   }
