@@ -86,6 +86,13 @@ float Array::Largest() const {
   return largest;
 }
 
+Array Rows(const Array& x, int64_t first, int64_t count) {
+  const int64_t columns = x.shape()[1];
+  Array part(DType::kF32, {count, columns});
+  for (int64_t i = 0; i < count * columns; ++i) part.Set(i, x.Get(first * columns + i));
+  return part;
+}
+
 void ExpectNear(const Array& actual, const Array& expected, double tolerance) {
   ASSERT_EQ(actual.shape(), expected.shape());
   const double allowed = tolerance * expected.Largest();

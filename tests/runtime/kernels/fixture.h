@@ -54,6 +54,9 @@ class Array {
   std::vector<uint64_t> data_;  // words, so that any element is aligned
 };
 
+// The rows [first, first + count) of a float32 matrix.
+Array Rows(const Array& x, int64_t first, int64_t count);
+
 // `actual` is within `tolerance` of `expected`, relative to expected's largest magnitude.
 void ExpectNear(const Array& actual, const Array& expected, double tolerance);
 // Equal to the last bit; a NaN equals a NaN.

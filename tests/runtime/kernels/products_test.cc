@@ -23,11 +23,6 @@ class ProductsTest : public KernelsTest {
     bench.Wait();
     return out;
   }
-  static Array Rows(const Array& x, int64_t first, int64_t count) {
-    Array part(DType::kF32, {count, x.shape()[1]});
-    for (int64_t i = 0; i < count * x.shape()[1]; ++i) part.Set(i, x.Get(first * x.shape()[1] + i));
-    return part;
-  }
 };
 
 TEST_P(ProductsTest, MatchTheReference) {
