@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 
 namespace minicpmv {
 

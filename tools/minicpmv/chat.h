@@ -1,7 +1,7 @@
 #pragma once
 
 #include "absl/status/status.h"
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 #include "tools/minicpmv/question.h"
 #include "tools/minicpmv/reply_options.h"
 

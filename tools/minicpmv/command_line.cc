@@ -11,9 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "runtime/base/blame.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
-#include "tools/minicpmv/errors.h"
 
 namespace minicpmv {
 namespace {

@@ -35,9 +35,4 @@ std::string ErrorLine(const absl::Status& status) {
   return line;
 }
 
-absl::Status Blame(absl::string_view what, const absl::Status& status) {
-  if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(what, ": ", status.message()));
-}
-
 }  // namespace minicpmv

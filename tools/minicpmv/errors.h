@@ -3,7 +3,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 
 namespace minicpmv {
 
@@ -14,8 +13,5 @@ int ExitStatusOf(const absl::Status& status);
 // The words of an error as the one line that goes to standard error: control characters are spelled
 // \xNN, as names of files and words of libraries may hold any.
 std::string ErrorLine(const absl::Status& status);
-
-// The same status with `what` (a flag, a file, a field) and a colon before its words.
-absl::Status Blame(absl::string_view what, const absl::Status& status);
 
 }  // namespace minicpmv

@@ -4,7 +4,7 @@
 #include "absl/types/span.h"
 #include "runtime/checkpoint/safetensors_writer.h"
 #include "runtime/model/prompt.h"
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 #include "tools/minicpmv/picture.h"
 #include "tools/minicpmv/picture_rows.h"
 

@@ -6,12 +6,12 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/blame.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/queue.h"
 #include "runtime/base/status_macros.h"
-#include "tools/minicpmv/errors.h"
-#include "tools/minicpmv/reply_text.h"
+#include "runtime/text/reply_text.h"
 
 namespace minicpmv {
 namespace {

@@ -12,7 +12,7 @@
 #include "absl/types/span.h"
 #include "tools/minicpmv/bill.h"
 #include "tools/minicpmv/conversation.h"
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 #include "tools/minicpmv/picture_rows.h"
 #include "tools/minicpmv/reply_options.h"
 

@@ -2,9 +2,9 @@
 
 #include <utility>
 
+#include "runtime/base/blame.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status_macros.h"
-#include "tools/minicpmv/errors.h"
 
 namespace minicpmv {
 namespace {

@@ -9,7 +9,7 @@
 #include "runtime/media/image.h"
 #include "runtime/media/slicing.h"
 #include "tools/minicpmv/bill.h"
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 #include "tools/minicpmv/picture.h"
 
 namespace minicpmv {

@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/text/utf8.h"
-#include "tools/minicpmv/errors.h"
 
 namespace minicpmv {
 namespace {

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
 #include "tools/minicpmv/errors.h"
 #include "tools/minicpmv/interrupts.h"

@@ -2,7 +2,7 @@
 
 #include "absl/status/status.h"
 #include "tools/minicpmv/chat.h"
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 
 namespace minicpmv {
 

@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
-#include "tools/minicpmv/errors.h"
 #include "tools/minicpmv/model_folder.h"
 #include "tools/minicpmv/output.h"
 

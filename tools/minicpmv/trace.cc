@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/blame.h"
 #include "runtime/base/json_file.h"
 #include "runtime/base/mapped_file.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/checkpoint/safetensors_writer.h"
 #include "runtime/engine/sampler.h"
-#include "tools/minicpmv/errors.h"
 #include "tools/minicpmv/layer_trace.h"
 #include "tools/minicpmv/local_reply.h"
 #include "tools/minicpmv/model_folder.h"

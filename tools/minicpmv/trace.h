@@ -4,7 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 #include "tools/minicpmv/question.h"
 #include "tools/minicpmv/reply_options.h"
 

@@ -1,3 +1,4 @@
+#include "runtime/base/blame.h"
 #include "tools/minicpmv/errors.h"
 
 #include "gtest/gtest.h"

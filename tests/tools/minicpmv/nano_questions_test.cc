@@ -12,10 +12,10 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tools/minicpmv/conversation.h"
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 #include "tools/minicpmv/local_reply.h"
 #include "tools/minicpmv/picture_rows.h"
-#include "tools/minicpmv/reply_text.h"
+#include "runtime/text/reply_text.h"
 
 namespace minicpmv {
 namespace {

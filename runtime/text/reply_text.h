@@ -9,7 +9,7 @@
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/stop_texts.h"
 #include "runtime/text/tokenizer.h"
-#include "tools/minicpmv/trimmer.h"
+#include "runtime/text/trimmer.h"
 
 namespace minicpmv {
 

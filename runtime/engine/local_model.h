@@ -17,7 +17,7 @@
 #include "runtime/model/prompt.h"
 #include "runtime/model/vision_encoder.h"
 #include "runtime/text/tokenizer.h"
-#include "tools/minicpmv/device_list.h"
+#include "runtime/device/device_list.h"
 
 namespace minicpmv {
 

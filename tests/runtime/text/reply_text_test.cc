@@ -1,4 +1,4 @@
-#include "tools/minicpmv/reply_text.h"
+#include "runtime/text/reply_text.h"
 
 #include <memory>
 #include <string>

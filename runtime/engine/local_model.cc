@@ -1,14 +1,14 @@
-#include "tools/minicpmv/local_model.h"
+#include "runtime/engine/local_model.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/memory_plan.h"
 #include "runtime/engine/stage.h"
 #include "runtime/kernels/cpu/cpu_kernels.h"
-#include "tools/minicpmv/errors.h"
 
 namespace minicpmv {
 

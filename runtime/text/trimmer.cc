@@ -1,4 +1,4 @@
-#include "tools/minicpmv/trimmer.h"
+#include "runtime/text/trimmer.h"
 
 #include "absl/strings/str_cat.h"
 #include "runtime/text/utf8.h"

@@ -1,4 +1,4 @@
-#include "tools/minicpmv/device_list.h"
+#include "runtime/device/device_list.h"
 
 #include <string>
 
