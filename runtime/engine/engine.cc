@@ -515,6 +515,20 @@ void Engine::ProvideRows(SequenceId id, int64_t span, ConstTensorView rows) {
   core_->Tell(Landed{id, span, rows});
 }
 
+absl::StatusOr<SequenceId> Engine::SubmitPrefill(PrefillRequest, PrefillObserver&) {
+  return absl::UnimplementedError("prefill");
+}
+
+absl::StatusOr<SequenceId> Engine::SubmitLanding(SequenceRequest, LandingObserver&) {
+  return absl::UnimplementedError("landing");
+}
+
+void Engine::PagesLanded(SequenceId) {}
+
+void Engine::ComputeLanding(SequenceId, PrefillObserver& observer) {
+  observer.OnEnd(absl::UnimplementedError("landing"));
+}
+
 void Engine::Cancel(SequenceId id) { core_->Tell(Cancelled{id}); }
 
 EngineStats Engine::stats() const { return core_->stats(); }

@@ -21,6 +21,9 @@ struct SequenceRequest {
   struct Span {
     int64_t first = 0;
     int64_t count = 0;
+    // Names the rows wherever they come from: equal texts mean equal rows (digest of the medium,
+    // which part of it, options of encoding). "": nothing from here on may be found again.
+    std::string content;
   };
 
   std::string id;  // for words to people
@@ -34,6 +37,11 @@ struct SequenceRequest {
   // A sequence that was preempted and comes again: the id that it had when it first came, which
   // keeps its place in line. -1: a new one.
   SequenceId again = -1;
+
+  // True: pages of earlier sequences of this scope that begin alike are used again, and this one's
+  // are remembered. A landing always does. Positions whose logits are shown are computed anyway.
+  bool uses_prefixes = false;
+  std::string cache_scope;  // the tenant: nothing is found from another one
 
   // For comparing with the original: the i-th new token becomes forced_tokens[i] whatever is
   // chosen; after the last of them the choice counts again.

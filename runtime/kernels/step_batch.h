@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "runtime/base/check.h"
 #include "runtime/tensor/tensor.h"
 
 namespace minicpmv {
@@ -42,6 +43,12 @@ struct CacheLayer {
   int64_t head_elements() const { return int64_t{kPageSize} * head_size; }
   int64_t page_elements() const { return 2 * kv_heads * head_elements(); }
   size_t page_bytes() const { return static_cast<size_t>(page_elements()) * SizeOf(dtype); }
+
+  // One page's bytes: [2 * kv_heads * kPageSize, head_size].
+  TensorView Page(int32_t page) const {
+    CHECK(page >= 0 && page < pages) << page << " of " << pages;
+    return {static_cast<uint8_t*>(data) + page_bytes() * page, dtype, Shape{int64_t{2} * kv_heads * kPageSize, head_size}};
+  }
 };
 
 }  // namespace minicpmv
