@@ -21,8 +21,16 @@
 
 namespace minicpmv {
 
+// What a process needs of a model. Its tower comes with the first call of Vision.
+struct ModelParts {
+  bool text = true;     // tokenizer and prompts
+  bool decoder = true;  // all layers, their cache, and the engine
+  bool head = true;     // what turns the last layer's rows into logits: without it nothing is chosen
+};
+
 struct LocalModelOptions {
   std::string folder;
+  ModelParts parts;
   std::optional<DType> kv_dtype;  // of cache and rows; unset: the checkpoint's
   std::vector<DeviceSpec> devices = {{AvailableCores()}};  // one stage each
   std::string split;             // "0-2,3-4": layers of each stage; "": balanced by bytes
@@ -34,9 +42,9 @@ struct LocalModelOptions {
   absl::Duration step_budget = absl::InfiniteDuration();
 };
 
-// One model's folder, ready to answer: everything is in this process. Weights are mapped and come
-// from the disk when a step touches them; the vision tower is looked up when the first picture
-// comes.
+// One model's folder, ready for what its parts can do: everything is in this process. Weights are
+// mapped and come from the disk when a step touches them; the vision tower is looked up when the
+// first picture comes.
 class LocalModel {
  public:
   // NOT_FOUND, INVALID_ARGUMENT, DATA_LOSS, UNIMPLEMENTED: the folder does not hold a model that
@@ -46,17 +54,27 @@ class LocalModel {
   ~LocalModel();
 
   const ModelSpec& spec() const { return spec_; }
+  // Of ModelParts::text.
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const PromptBuilder& prompts() const { return *prompts_; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
-  Engine& engine() { return *engine_; }
   // Where rows have to lie, and where pictures are encoded.
   CpuDevice& first_device() { return *devices_.front(); }
+  // Of cache and rows.
+  DType row_dtype() const { return row_dtype_; }
+
+  // Of ModelParts::decoder.
+  Engine& engine() { return *engine_; }
+  bool has_engine() const { return engine_ != nullptr; }
   const std::vector<LayerRange>& stages() const { return ranges_; }
   // Of one sequence: the model's context, or what the pages leave of it.
   int64_t max_positions() const { return max_positions_; }
-  // Of cache and rows.
-  DType row_dtype() const { return row_dtype_; }
+
+  // See ModelFingerprint and LayoutFingerprint: 32 bytes each.
+  const std::string& model_fingerprint() const { return model_fingerprint_; }
+  const std::string& layout_fingerprint() const { return layout_fingerprint_; }
+  // Kernels::numerics_class of all devices.
+  const std::string& numerics_class() const { return numerics_class_; }
 
   // Loaded at the first call. One thread at a time.
   absl::StatusOr<VisionEncoder*> Vision();
@@ -66,9 +84,12 @@ class LocalModel {
  private:
   LocalModel() = default;
   absl::Status ReadFolder(const LocalModelOptions& options);
+  absl::Status MakeDevices(const LocalModelOptions& options);
+  absl::Status SplitLayers(const LocalModelOptions& options);
   absl::Status BuildEngine(const LocalModelOptions& options);
 
   ModelSpec spec_;
+  std::string model_fingerprint_, layout_fingerprint_, numerics_class_;
   DType row_dtype_ = DType::kF32;
   int64_t max_positions_ = 0;
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -15,7 +15,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Load(const Checkpoint& checkpo
   const LayerRange layers = options.layers;
   CHECK(0 <= layers.first && layers.first < layers.last && layers.last <= spec.language.layers)
       << layers.first << "-" << layers.last << " of " << spec.language.layers;
-  auto decoder = std::unique_ptr<Decoder>(new Decoder(spec, kernels, layers));
+  auto decoder = std::unique_ptr<Decoder>(new Decoder(spec, kernels, options));
   RETURN_IF_ERROR(decoder->LoadWeights(checkpoint));
   RETURN_IF_ERROR(decoder->MakeRope());
   RETURN_IF_ERROR(decoder->AllocateScratch(device, options));
@@ -54,7 +54,7 @@ absl::Status Decoder::LoadWeights(const Checkpoint& checkpoint) {
   if (is_first()) {
     ASSIGN_OR_RETURN(embedding_, loader.Matrix(WeightLoader::WeightOf(names.embedding), 0, language.vocabulary, hidden));
   }
-  if (is_last()) {
+  if (has_head_) {
     const absl::string_view head = language.tied_lm_head ? names.embedding : names.lm_head;
     ASSIGN_OR_RETURN(final_norm_, loader.Vector(WeightLoader::WeightOf(names.final_norm), 0, hidden));
     ASSIGN_OR_RETURN(lm_head_, loader.Matrix(WeightLoader::WeightOf(head), 0, language.vocabulary, hidden));
@@ -100,7 +100,7 @@ absl::Status Decoder::AllocateScratch(Device& device, const Options& options) {
   RETURN_IF_ERROR(add(delta_, rows, language.hidden));
   RETURN_IF_ERROR(add(gate_, rows, language.intermediate));
   RETURN_IF_ERROR(add(up_, rows, language.intermediate));
-  if (is_last()) RETURN_IF_ERROR(add(last_, options.max_logit_rows, language.hidden));
+  if (has_head_) RETURN_IF_ERROR(add(last_, options.max_logit_rows, language.hidden));
   return absl::OkStatus();
 }
 
@@ -117,7 +117,7 @@ void Decoder::Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache
     if (observer != nullptr) (*observer)(absl::StrFormat("hidden.%02d", layers_.first + static_cast<int64_t>(i)), hidden);
     RunLayer(weights_[i], batch, cache[i], hidden);
   }
-  if (!is_last()) return;
+  if (!has_head_) return;
   const float epsilon = spec_.language.norm_epsilon;
   if (observer != nullptr) {
     const TensorView normed = normed_.Rows(0, batch.rows());

@@ -28,7 +28,8 @@ class Decoder {
   struct Options {
     LayerRange layers;
     int max_rows = 0;        // the most rows of a step
-    int max_logit_rows = 0;  // the most rows of a step whose logits are wanted
+    // The most rows of a step whose logits are wanted. 0: the last part has no head, and loads none.
+    int max_logit_rows = 0;
   };
 
   // NOT_FOUND, INVALID_ARGUMENT: a tensor is missing or has another shape than the spec says; the words name it.
@@ -52,7 +53,8 @@ class Decoder {
   struct Layer {
     Weight input_norm, q, k, v, q_bias, k_bias, v_bias, o, post_attention_norm, gate, up, down;
   };
-  Decoder(const ModelSpec& spec, Kernels& kernels, LayerRange layers) : spec_(spec), kernels_(kernels), layers_(layers) {}
+  Decoder(const ModelSpec& spec, Kernels& kernels, const Options& options)
+      : spec_(spec), kernels_(kernels), layers_(options.layers), has_head_(is_last() && options.max_logit_rows > 0) {}
   absl::Status LoadWeights(const Checkpoint& checkpoint);
   absl::Status MakeRope();
   absl::Status AllocateScratch(Device& device, const Options& options);
@@ -61,8 +63,9 @@ class Decoder {
   const ModelSpec spec_;
   Kernels& kernels_;
   const LayerRange layers_;
+  const bool has_head_;
   std::vector<Layer> weights_;               // of layers_
-  Weight embedding_, final_norm_, lm_head_;  // of the first and of the last part
+  Weight embedding_, final_norm_, lm_head_;  // of the first part; of the last, if it has a head
   std::vector<float> angles_;                // what rope_ was prepared from
   Weight cosines_, sines_;
   Scratch scratch_;
