@@ -10,6 +10,9 @@ namespace minicpmv {
 // Which pages are free and how many hold each of the others: bookkeeping without bytes. A page is a
 // number in [0, pages()) that means the same place in every layer of every stage. The order in
 // which pages are given out depends on the calls only, so runs repeat. One thread at a time.
+//
+// A page may have a keeper among those who hold it: somebody who can do without it. A kept page
+// that nobody else holds is idle.
 class PagePool {
  public:
   // `pages` >= 0.
@@ -27,13 +30,21 @@ class PagePool {
   // knows that no queued step will read it.
   void Release(int32_t page);
 
-  // How many hold the page; 0 if it is free.
+  // The keeper's reference, on a page that somebody holds and nobody keeps.
+  void Keep(int32_t page);
+  // Gives it back.
+  void Drop(int32_t page);
+
+  // How many hold the page, its keeper included; 0 if it is free.
   int64_t references(int32_t page) const;
   int64_t pages() const { return static_cast<int64_t>(references_.size()); }
   int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
+  int64_t idle_pages() const { return idle_pages_; }
 
  private:
   std::vector<int32_t> references_;  // [pages]
+  std::vector<bool> is_kept_;        // [pages]
+  int64_t idle_pages_ = 0;           // kept, and with one reference
   std::vector<int32_t> free_;        // the last one goes out first
 };
 

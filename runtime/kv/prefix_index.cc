@@ -38,38 +38,46 @@ absl::string_view AsText(const PageKey& key) {
 
 }  // namespace
 
-std::vector<PageKey> PageKeysOf(const PrefixContext& context, absl::Span<const int32_t> tokens,
-                                absl::Span<const PrefixSpan> spans) {
+PageKeyChain::PageKeyChain(const PrefixContext& context) {
   Fields start;
   start.Text(context.model_fingerprint);
   start.Text(context.cache_layout);
   start.Text(context.numerics_class);
   start.Text(context.cache_scope);
-  PageKey before = start.Hash();
+  start_ = start.Hash();
+}
 
-  std::vector<PageKey> keys;
+void PageKeyChain::Extend(absl::Span<const int32_t> tokens, absl::Span<const PrefixSpan> spans) {
   const int64_t pages = static_cast<int64_t>(tokens.size()) / kPageSize;
-  keys.reserve(pages);
-  size_t span = 0;
-  for (int64_t page = 0; page < pages; ++page) {
+  for (int64_t page = static_cast<int64_t>(keys_.size()); page < pages; ++page) {
     const int64_t first = page * kPageSize;
     const int64_t end = first + kPageSize;
     Fields fields;
-    fields.Text(AsText(before));
+    fields.Text(AsText(keys_.empty() ? start_ : keys_.back()));
     for (int64_t i = first; i < end; ++i) fields.Number(tokens[i]);
-    while (span < spans.size() && spans[span].first + spans[span].count <= first) ++span;
-    for (size_t s = span; s < spans.size() && spans[s].first < end; ++s) {
+    while (span_ < spans.size() && spans[span_].first + spans[span_].count <= first) ++span_;
+    for (size_t s = span_; s < spans.size() && spans[s].first < end; ++s) {
+      is_broken_ |= spans[s].content.empty();
       // Which rows of the span lie on this page follows from where it begins.
       fields.Number(spans[s].first - first);
       fields.Number(std::min(end, spans[s].first + spans[s].count) - first);
-      fields.Text(spans[s].media_digest);
-      fields.Text(spans[s].geometry);
-      fields.Text(spans[s].options);
+      fields.Text(spans[s].content);
     }
-    before = fields.Hash();
-    keys.push_back(before);
+    if (is_broken_) return;
+    keys_.push_back(fields.Hash());
   }
-  return keys;
+}
+
+std::vector<PageKey> PageKeysOf(const PrefixContext& context, absl::Span<const int32_t> tokens,
+                                absl::Span<const PrefixSpan> spans) {
+  PageKeyChain chain(context);
+  chain.Extend(tokens, spans);
+  return {chain.keys().begin(), chain.keys().end()};
+}
+
+PrefixIndex::~PrefixIndex() {
+  // The first pages of a sequence were used last, and the next taker gets them first.
+  for (const Entry& entry : entries_) pool_.Drop(entry.page);
 }
 
 void PrefixIndex::Touch(absl::Span<const Place> run) {
@@ -100,7 +108,7 @@ void PrefixIndex::Insert(absl::Span<const PageKey> keys, absl::Span<const int32_
   for (size_t i = 0; i < keys.size(); ++i) {
     const auto [found, is_new] = places_.try_emplace(keys[i]);
     if (is_new) {
-      pool_.Share(pages[i]);
+      pool_.Keep(pages[i]);
       found->second = entries_.insert(entries_.end(), {keys[i], pages[i]});
     }
     run.push_back(found->second);
@@ -116,16 +124,11 @@ int64_t PrefixIndex::Reclaim(int64_t count) {
       continue;
     }
     places_.erase(entry->key);
-    pool_.Release(entry->page);
+    pool_.Drop(entry->page);
     entry = entries_.erase(entry);
     ++reclaimed;
   }
   return reclaimed;
-}
-
-int64_t PrefixIndex::reclaimable() const {
-  return std::count_if(entries_.begin(), entries_.end(),
-                       [this](const Entry& entry) { return pool_.references(entry.page) == 1; });
 }
 
 }  // namespace minicpmv

@@ -25,28 +25,47 @@ struct PrefixContext {
   std::string cache_scope;     // the tenant
 };
 
-// A span of embedding rows among the tokens: which medium, and how it was cut and prepared.
+// A span of embedding rows among the tokens.
 struct PrefixSpan {
   int64_t first = 0;  // position of its first row
   int64_t count = 0;
-  std::string media_digest;
-  std::string geometry;  // which part of the medium, at which size
-  std::string options;   // of preparing and encoding it
+  // Names the rows wherever they come from: equal texts mean equal rows (the medium's digest, which
+  // part of it at which size, options of encoding). "": they have no name, and no page has a key
+  // from the span's first one on.
+  std::string content;
 };
 
-// Keys of the full pages at the start of a sequence, in order. Two sequences share a key exactly if
-// context, tokens and spans agree from position 0 to the page's end. `spans` rise and do not
-// overlap.
+// Keys of the full pages at the start of a sequence, in order, made as the sequence grows. Two
+// sequences share a key exactly if context, tokens and spans agree from position 0 to the page's
+// end.
+class PageKeyChain {
+ public:
+  explicit PageKeyChain(const PrefixContext& context);
+
+  // Adds the keys of pages that are full now. `tokens`: all so far, those of earlier calls first;
+  // `spans`: always the same; they rise and do not overlap.
+  void Extend(absl::Span<const int32_t> tokens, absl::Span<const PrefixSpan> spans);
+
+  absl::Span<const PageKey> keys() const { return keys_; }
+
+ private:
+  PageKey start_;
+  std::vector<PageKey> keys_;
+  size_t span_ = 0;         // the first one that does not end before the next page
+  bool is_broken_ = false;  // by a span without a name
+};
+
+// All keys at once.
 std::vector<PageKey> PageKeysOf(const PrefixContext& context, absl::Span<const int32_t> tokens,
                                 absl::Span<const PrefixSpan> spans);
 
-// Full pages that may be used again, by key. The index holds one reference on each of its pages;
-// those that nobody else holds can be reclaimed, least recently used first. One thread at a time.
+// Full pages that may be used again, by key. The index keeps each of its pages (see PagePool);
+// those that are idle can be reclaimed, least recently used first. One thread at a time.
 class PrefixIndex {
  public:
   // The pool outlives the index.
   explicit PrefixIndex(PagePool& pool) : pool_(pool) {}
-  ~PrefixIndex() { Reclaim(static_cast<int64_t>(entries_.size())); }
+  ~PrefixIndex();
   PrefixIndex(const PrefixIndex&) = delete;
   PrefixIndex& operator=(const PrefixIndex&) = delete;
 
@@ -66,7 +85,6 @@ class PrefixIndex {
   // first, and returns how many. Of pages used at once the later ones of a sequence go first.
   int64_t Reclaim(int64_t count);
 
-  int64_t reclaimable() const;  // pages that only the index holds
   int64_t size() const { return static_cast<int64_t>(entries_.size()); }
 
  private:

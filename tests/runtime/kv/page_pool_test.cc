@@ -55,5 +55,24 @@ TEST(PagePoolDeathTest, EndsTheProcessWhenAPageIsLost) {
       "1 against 2");
 }
 
+TEST(PagePoolTest, AKeptPageIsIdleWhileNobodyElseHoldsIt) {
+  PagePool pool(2);
+  const int32_t page = pool.Take(1)->front();
+  pool.Keep(page);
+  EXPECT_EQ(pool.idle_pages(), 0);
+  pool.Release(page);
+  EXPECT_EQ(pool.idle_pages(), 1);
+  EXPECT_EQ(pool.free_pages(), 1);
+  pool.Share(page);
+  EXPECT_EQ(pool.idle_pages(), 0);
+  pool.Drop(page);
+  EXPECT_EQ(pool.idle_pages(), 0);
+  pool.Keep(page);
+  pool.Release(page);
+  pool.Drop(page);
+  EXPECT_EQ(pool.idle_pages(), 0);
+  EXPECT_EQ(pool.free_pages(), 2);
+}
+
 }  // namespace
 }  // namespace minicpmv
