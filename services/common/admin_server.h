@@ -31,8 +31,7 @@ class AdminServer {
 
   // UNAVAILABLE: the port is taken.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const ListenAddress& listen,
-                                                            AdminPages pages,
-                                                            const Limits& limits);
+                                                            AdminPages pages, const Limits& limits);
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const ListenAddress& listen,
                                                             AdminPages pages) {
     return Start(listen, std::move(pages), Limits());

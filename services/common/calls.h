@@ -4,6 +4,7 @@
 #include <grpcpp/support/client_callback.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <cstddef>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -13,12 +14,13 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "runtime/base/check.h"
 #include "services/common/status_proto.h"
 
 namespace minicpmv {
 
-// gRPC's callback API, wrapped once. What is said here holds for all four kinds of stream:
+// gRPC's callback API, wrapped once. What is said here holds for all kinds of stream:
 // messages are sent from any thread, queue without a bound of their own (whoever sends bounds what
 // it sends: by a reply's length, by credit) and leave in order; what arrives is told on gRPC's
 // threads, one call at a time and in order, so a receiver must not block. gRPC's own handles are
@@ -39,9 +41,11 @@ class ResponseStream {
   // in the end, also after the client has gone.
   virtual void End(const absl::Status& status) = 0;
   // Calls `gone` once, on a gRPC thread, when the client has cancelled, its deadline has passed or
-  // its connection broke; at once if that has happened already; never after End has been told to
-  // the client. It may be set once.
+  // its connection broke; at once if that has happened already. It may come while somebody calls
+  // End, but not after the client has the end. It may be set once.
   virtual void OnGone(absl::AnyInvocable<void()> gone) = 0;
+  // Messages that have not left yet: who sends without an end of its own looks here first.
+  virtual size_t waiting() const = 0;
 };
 
 namespace calls_internal {
@@ -89,13 +93,18 @@ class Outbox {
     finished_ = true;
     return Next::kFinish;
   }
+  // Pushed and not written yet.
+  size_t waiting() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return messages_.size();
+  }
   const Message& front() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return messages_.front();
   }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::deque<Message> messages_;
   bool writing_ = false, closed_ = false, broken_ = false, finished_ = false;
 };
@@ -118,6 +127,7 @@ class Answering : public Reactor, public ResponseStream<Response> {
     }
     Do(outbox_.Close());
   }
+  size_t waiting() const final { return outbox_.waiting(); }
   void OnGone(absl::AnyInvocable<void()> gone) final {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -148,6 +158,7 @@ class Answering : public Reactor, public ResponseStream<Response> {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       is_unended = !status_;
+      is_gone_ = true;
       gone = std::move(gone_);
       gone_ = nullptr;
     }
@@ -206,7 +217,7 @@ class ServerBidi final
     : public calls_internal::Answering<grpc::ServerBidiReactor<Request, Response>, Response> {
  public:
   // A request, or nothing: the client has sent its last one (or has gone: then OnGone tells, too).
-  // No further request is read before the receiver returns, nor while it has asked for a pause.
+  // No further request is read before the receiver returns.
   using Receiver = std::function<void(std::optional<Request>)>;
 
   static std::shared_ptr<ServerBidi> Create() {
@@ -238,6 +249,78 @@ class ServerBidi final
   Request request_;
 };
 
+// Answers a unary RPC: return reactor() from the generated method, and End once, from any thread.
+template <typename Response>
+class ServerUnary final : public grpc::ServerUnaryReactor {
+ public:
+  // `response` is the generated method's: gRPC's until the end.
+  static std::shared_ptr<ServerUnary> Create(Response* response) {
+    auto call = std::make_shared<ServerUnary>();
+    call->response_ = response;
+    call->self_ = call;
+    return call;
+  }
+  grpc::ServerUnaryReactor* reactor() { return this; }
+
+  // Only the first one counts. The response is used where there is one.
+  void End(absl::StatusOr<Response> response) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (is_ended_) return;
+      is_ended_ = true;
+    }
+    if (response.ok()) *response_ = *std::move(response);
+    this->Finish(ToGrpc(response.status()));
+  }
+  // As ResponseStream::OnGone.
+  void OnGone(absl::AnyInvocable<void()> gone) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      CHECK(!gone_);
+      if (!is_gone_) {
+        gone_ = std::move(gone);
+        return;
+      }
+    }
+    gone();
+  }
+
+  void OnCancel() override {
+    absl::AnyInvocable<void()> gone;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      is_gone_ = true;
+      gone = std::move(gone_);
+      gone_ = nullptr;
+    }
+    if (gone) gone();
+  }
+  void OnDone() override {
+    absl::AnyInvocable<void()> gone;  // may hold what holds us
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      gone = std::move(gone_);
+      gone_ = nullptr;
+    }
+    const std::shared_ptr<ServerUnary> self = std::move(self_);
+  }
+
+ private:
+  Response* response_ = nullptr;
+  std::mutex mutex_;
+  bool is_ended_ = false, is_gone_ = false;  // guarded by mutex_
+  absl::AnyInvocable<void()> gone_;          // guarded by mutex_
+  std::shared_ptr<ServerUnary> self_;
+};
+
+// Answers a unary RPC that is decided already: `response` has been filled in.
+inline grpc::ServerUnaryReactor* AnswerAtOnce(grpc::CallbackServerContext* context,
+                                              const absl::Status& status = absl::OkStatus()) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(status));
+  return reactor;
+}
+
 // --- The asking side.
 
 // A call that is open at another process: requests go out, what comes back is told.
@@ -251,6 +334,8 @@ class RequestStream {
   virtual void SendLast() = 0;
   // Gives the call up; its end is still told (CANCELLED).
   virtual void Cancel() = 0;
+  // Messages that have not left yet.
+  virtual size_t waiting() const = 0;
 };
 
 // Where responses of a call go. `message` and `end` are told on gRPC's threads, one at a time;
@@ -292,6 +377,7 @@ class ClientBidi final : public grpc::ClientBidiReactor<Request, Response>,
   }
   void SendLast() override { Do(outbox_.Close()); }
   void Cancel() override { context_.TryCancel(); }
+  size_t waiting() const override { return outbox_.waiting(); }
 
   void OnWriteDone(bool ok) override { Do(outbox_.Written(ok)); }
   void OnReadDone(bool ok) override {
@@ -332,8 +418,8 @@ class ClientBidi final : public grpc::ClientBidiReactor<Request, Response>,
 template <typename Response>
 class ClientStream final : public grpc::ClientReadReactor<Response> {
  public:
-  // start(context, reactor) calls the stub's async method, whose request has to live until this
-  // returns only.
+  // start(context, reactor) calls the stub's async method; the request that it names has to live
+  // until Start returns, which is when it is written.
   static std::shared_ptr<ClientStream> Start(
       std::function<void(grpc::ClientContext*, grpc::ClientReadReactor<Response>*)> start,
       ResponseReceiver<Response> receiver,
@@ -368,6 +454,40 @@ class ClientStream final : public grpc::ClientReadReactor<Response> {
   ResponseReceiver<Response> receiver_;
   Response response_;
   std::shared_ptr<ClientStream> self_;
+};
+
+// A unary call.
+template <typename Request, typename Response>
+class ClientUnary final {
+ public:
+  // start(context, request, response, done) calls the stub's async method with just these. `end` is
+  // told once, on a gRPC thread.
+  static std::shared_ptr<ClientUnary> Start(
+      const std::function<void(grpc::ClientContext*, const Request*, Response*,
+                               std::function<void(grpc::Status)>)>& start,
+      Request request, std::function<void(absl::StatusOr<Response>)> end,
+      const std::function<void(grpc::ClientContext&)>& prepare = nullptr) {
+    auto call = std::make_shared<ClientUnary>();
+    call->request_ = std::move(request);
+    if (prepare) prepare(call->context_);
+    start(&call->context_, &call->request_, &call->response_,
+          [call, end = std::move(end)](const grpc::Status& status) {
+            if (status.ok()) {
+              end(std::move(call->response_));
+            } else {
+              end(FromGrpc(status));
+            }
+          });
+    return call;
+  }
+
+  // Gives the call up; its end is still told (CANCELLED).
+  void Cancel() { context_.TryCancel(); }
+
+ private:
+  grpc::ClientContext context_;
+  Request request_;
+  Response response_;
 };
 
 }  // namespace minicpmv

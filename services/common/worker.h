@@ -30,6 +30,9 @@ namespace minicpmv {
 
 class Links;
 
+// What of minicpmv.transfer we speak.
+inline constexpr uint32_t kFirstTransferVersion = 1, kLastTransferVersion = 1;
+
 struct WorkerOptions {
   std::string id;             // "": derived from the address
   std::string address;        // where others reach us, "host:port"
