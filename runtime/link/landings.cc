@@ -17,6 +17,7 @@ LandingName Landings::Open(Landing& landing) {
 }
 
 void Landings::Close(uint64_t slot, absl::AnyInvocable<void()> closed) {
+  CHECK(closed);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = slots_.find(slot);
@@ -51,7 +52,19 @@ absl::StatusOr<std::vector<TensorView>> Landings::Place(const ParcelLabel& label
     landing = found->second.landing;
   }
   absl::StatusOr<std::vector<TensorView>> places = landing->Place(label);
-  if (!places.ok()) Leave(label.landing.slot);
+  if (!places.ok()) {
+    Leave(label.landing.slot);
+    return places;
+  }
+  uint64_t room = 0;
+  for (const TensorView& place : *places) room += place.bytes();
+  if (room != label.bytes) {
+    absl::Status status = absl::InvalidArgumentError(absl::StrCat(
+        "the parcel has ", label.bytes, " bytes, its places in landing ", label.landing.slot,
+        " have ", room));
+    Landed(label, status);
+    return status;
+  }
   return places;
 }
 

@@ -20,6 +20,8 @@ using Incarnation = std::array<uint8_t, 16>;
 struct LandingName {
   Incarnation incarnation = {};  // of the receiver
   uint64_t slot = 0;             // above 0; never used again within an incarnation
+
+  friend bool operator==(const LandingName&, const LandingName&) = default;
 };
 
 enum class ParcelKind : uint8_t {
@@ -28,6 +30,9 @@ enum class ParcelKind : uint8_t {
   kPages,        // prefill to decode: whole pages of one layer
   kActivations,  // stage to stage: the rows of one step
 };
+
+// No parcel is larger, on any kind of link: whoever has more sends several.
+inline constexpr int64_t kMaxParcelBytes = int64_t{16} << 20;
 
 // Travels before the bytes and says all that the receiver needs to place them.
 struct ParcelLabel {
@@ -41,9 +46,9 @@ struct ParcelLabel {
   // Lines, rows or positions; only the parcel that ends a prompt may end inside a page, and its
   // bytes are those of the whole page.
   int64_t count = 0;
-  int64_t width = 0;    // kPixels: of the slice, in pixels; else 0
+  int64_t width = 0;  // kPixels: of the slice, in pixels; else 0
   DType dtype = DType::kF32;
-  uint64_t bytes = 0;   // of the content
+  uint64_t bytes = 0;   // of the content; in [1, kMaxParcelBytes]
 };
 
 // What is sent: pieces that lie anywhere and together are the content, in order. They stay alive
@@ -55,8 +60,8 @@ struct Parcel {
 
 // Called once, on any thread, when a parcel has ended: OK once the receiver has the bytes in place;
 // ABORTED if one of the three numbers is no longer current; UNAVAILABLE if the link broke or was
-// closed; DATA_LOSS if what arrived is not what was sent; CANCELLED: see Link::Drop; else what the
-// inbox answered. It must not block; it may send.
+// closed; DATA_LOSS if what arrived is not what was sent; CANCELLED: see Link::Drop;
+// INVALID_ARGUMENT for a label with a number that is negative or too large; else what the inbox answered. It must not block; it may send.
 using Ticket = absl::AnyInvocable<void(absl::Status)>;
 
 // Where parcels for one process arrive. Called by any thread of any link; must not block.
