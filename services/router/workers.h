@@ -1,0 +1,67 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "minicpmv/common/v1/media.pb.h"
+#include "minicpmv/common/v1/scope.pb.h"
+#include "minicpmv/decode/v1/decode_service.pb.h"
+#include "minicpmv/prefill/v1/prefill_service.pb.h"
+#include "minicpmv/vision/v1/vision_service.pb.h"
+#include "services/router/media_bytes.h"
+
+namespace minicpmv::router {
+
+// One life of a worker, and where it answers.
+struct WorkerName {
+  std::string id;
+  std::string address;      // "host:port"
+  std::string incarnation;  // 16 bytes
+};
+
+// One medium that a conversation shows.
+struct RequestMedium {
+  std::string digest;  // SHA-256 of its bytes
+  // Held until the reply has ended, so that a lost home costs a put. Null: only workers have them.
+  MediaBytes::Held bytes;
+};
+
+// A call that is open at a worker. Destroyed, it is given up, and nothing is told any more once the
+// destructor has returned.
+class Open {
+ public:
+  virtual ~Open() = default;
+};
+
+// What a call answers: messages in order, then its end, an OK status included. On the loop's
+// thread, never from inside the method that opens the call. The receiver may destroy the Open.
+template <typename Response>
+using Told = std::function<void(std::variant<Response, absl::Status>)>;
+
+// The workers of a fleet as the router asks them: over gRPC, or made up in a simulation. For the
+// loop's thread. Never refuses at once: what cannot even be asked ends with UNAVAILABLE.
+class Workers {
+ public:
+  virtual ~Workers() = default;
+
+  // Offers the medium, sends its bytes if they are wanted, and tells its information, then the end.
+  // Without bytes (null) a worker that does not hold the medium ends it with NOT_FOUND.
+  virtual std::unique_ptr<Open> PutMedia(const WorkerName& worker,
+                                         const common::v1::RequestScope& scope,
+                                         const RequestMedium& medium,
+                                         Told<common::v1::MediaInfo> told) = 0;
+  virtual std::unique_ptr<Open> EncodeMedia(const WorkerName& worker,
+                                            vision::v1::EncodeMediaRequest request,
+                                            Told<vision::v1::EncodeMediaResponse> told) = 0;
+  virtual std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker,
+                                              prefill::v1::PrefillPromptRequest request,
+                                              Told<prefill::v1::PrefillPromptResponse> told) = 0;
+  virtual std::unique_ptr<Open> DecodeSequence(const WorkerName& worker,
+                                               decode::v1::DecodeSequenceRequest request,
+                                               Told<decode::v1::DecodeSequenceResponse> told) = 0;
+};
+
+}  // namespace minicpmv::router
