@@ -12,87 +12,53 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/engine/request_checks.h"
 #include "runtime/engine/sampler.h"
+#include "runtime/kv/prefix_index.h"
 
 namespace minicpmv {
 namespace {
 
 // What others tell the engine thread.
 struct Submitted {
-  SequenceId id;
-  SequenceRequest request;
-  SequenceObserver* observer;
+  SequenceId id = 0;
+  SequenceRequest request;  // of a prefill: without the last token
+  std::vector<PageKey> prefix;  // of its first pages, as far as they may be taken over
+  int64_t send_from = 0;
+  // One of them; the one of a landing twice.
+  SequenceObserver* observer = nullptr;
+  LandingObserver* landing = nullptr;
+  PrefillObserver* prefill = nullptr;
   absl::Time at;
 };
 struct Cancelled {
   SequenceId id;
 };
-struct Landed {
+struct RowsLanded {
   SequenceId id;
   int64_t span;
   ConstTensorView rows;
 };
+struct AllPagesLanded {
+  SequenceId id;
+};
+struct Adopted {
+  SequenceId id;
+  PrefillObserver* observer;
+};
+struct PagesSent {
+  SequenceId id;
+};
 struct StepEnded {
   int slot;
 };
-using Message = std::variant<Submitted, Cancelled, Landed, StepEnded>;
+using Message = std::variant<Submitted, Cancelled, RowsLanded, AllPagesLanded, Adopted, PagesSent,
+                             StepEnded>;
 
 // A status that shares nothing with this one: thread sanitizers cannot see the reference counts
 // inside a prebuilt Abseil, and what crosses threads should be quiet under them.
 absl::Status Detached(const absl::Status& status) {
   return absl::Status(status.code(), status.message());
-}
-
-// The most tokens that a valid request may grow to, in a context of `max_positions`.
-int64_t MaxTokens(const SequenceRequest& request, int64_t max_positions) {
-  const int64_t room = max_positions - request.prompt_tokens;
-  return request.prompt_tokens + std::min(room, request.sampling.max_new_tokens);
-}
-
-absl::Status CheckIds(absl::string_view field, const std::vector<int32_t>& ids,
-                      int64_t vocabulary) {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= vocabulary) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(field, "[", i, "] is ", ids[i], ": ids lie in [0, ", vocabulary, ")"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckRequest(const SequenceRequest& request, int64_t vocabulary,
-                          int64_t max_positions) {
-  RETURN_IF_ERROR(Validate(request.sampling, vocabulary));
-  const int64_t tokens = static_cast<int64_t>(request.tokens.size());
-  if (tokens == 0) return absl::InvalidArgumentError("tokens: there are none");
-  RETURN_IF_ERROR(CheckIds("tokens", request.tokens, vocabulary));
-  RETURN_IF_ERROR(CheckIds("forced_tokens", request.forced_tokens, vocabulary));
-  if (request.prompt_tokens < 1 || request.prompt_tokens > tokens) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("prompt_tokens is ", request.prompt_tokens, " of ", tokens, " tokens"));
-  }
-  if (request.prompt_tokens >= max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", request.prompt_tokens,
-                                                   " tokens; the context holds ", max_positions,
-                                                   ", the reply included"));
-  }
-  if (tokens >= MaxTokens(request, max_positions)) {
-    return absl::InvalidArgumentError(absl::StrCat("tokens: ", tokens - request.prompt_tokens,
-                                                   " were generated, and no more are allowed"));
-  }
-  int64_t end = 0;
-  for (size_t i = 0; i < request.spans.size(); ++i) {
-    const SequenceRequest::Span& span = request.spans[i];
-    if (span.first < end || span.count < 1 || span.first > request.prompt_tokens ||
-        span.count > request.prompt_tokens - span.first) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("spans[", i, "] of ", span.count, " positions from ", span.first,
-                       " does not lie between the one before and the end of the prompt, ",
-                       request.prompt_tokens));
-    }
-    end = span.first + span.count;
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -128,16 +94,39 @@ class Engine::Core {
   }
 
   absl::StatusOr<SequenceId> Submit(SequenceRequest request, SequenceObserver& observer) {
-    RETURN_IF_ERROR(CheckRequest(request, pipeline_.options().vocabulary, options_.max_positions));
-    RETURN_IF_ERROR(Scheduler::CheckFits(NeedsOf(request), options_.pages));
-    const absl::Time now = clock_.Now();
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (!failure_.ok()) return Detached(failure_);
-    if (closing_) return absl::CancelledError("the engine is closing");
-    const SequenceId id = next_id_++;
-    inbox_.push_back(Submitted{id, std::move(request), &observer, now});
-    told_.notify_one();
-    return id;
+    RETURN_IF_ERROR(CheckSequence(request, pipeline_.options().vocabulary, options_.max_positions));
+    Submitted submitted;
+    submitted.observer = &observer;
+    submitted.request = std::move(request);
+    return Enter(std::move(submitted));
+  }
+
+  absl::StatusOr<SequenceId> SubmitLanding(SequenceRequest request, LandingObserver& observer) {
+    RETURN_IF_ERROR(CheckLanding(request, pipeline_.options().vocabulary, options_.max_positions));
+    request.uses_prefixes = true;
+    const int64_t last = static_cast<int64_t>(request.tokens.size()) - 1;
+    request.show_logits_from = std::max(request.show_logits_from, last);
+    Submitted submitted;
+    submitted.observer = submitted.landing = &observer;
+    submitted.request = std::move(request);
+    return Enter(std::move(submitted));
+  }
+
+  absl::StatusOr<SequenceId> SubmitPrefill(PrefillRequest request, PrefillObserver& observer) {
+    RETURN_IF_ERROR(CheckPrefill(request, pipeline_.options().vocabulary, options_.max_positions));
+    Submitted submitted;
+    submitted.prefill = &observer;
+    submitted.send_from = request.send_from;
+    SequenceRequest& computed = submitted.request;
+    computed.id = std::move(request.id);
+    computed.tokens = std::move(request.tokens);
+    computed.tokens.pop_back();
+    computed.prompt_tokens =
+        std::min(request.prompt_tokens, static_cast<int64_t>(computed.tokens.size()));
+    computed.spans = std::move(request.spans);
+    computed.uses_prefixes = true;
+    computed.cache_scope = std::move(request.cache_scope);
+    return Enter(std::move(submitted));
   }
 
   void Tell(Message message) {
@@ -155,59 +144,117 @@ class Engine::Core {
  private:
   // One sequence, from the moment the engine thread hears of it to OnEnd.
   struct Live {
-    Live(Submitted submitted, int64_t max_tokens)
+    Live(Submitted submitted, const PrefixContext& context, int64_t max_tokens)
         : request(std::move(submitted.request)),
           observer(submitted.observer),
+          landing(submitted.landing),
+          prefill(submitted.prefill),
+          send_from(submitted.send_from),
           tokens(std::move(request.tokens)),
           given(static_cast<int64_t>(tokens.size())),
           max_tokens(max_tokens),
           rows(request.spans.size()),
+          keys(context),
           sampler(request.sampling, absl::MakeConstSpan(tokens).subspan(request.prompt_tokens),
                   request.choice) {
       finish.submitted = submitted.at;
     }
 
-    SequenceRequest request;  // without its tokens
-    SequenceObserver* observer;
-    std::vector<int32_t> tokens;  // all that are known
+    bool samples() const { return observer != nullptr; }
+    // Positions that are handed over, or computed before the first token is chosen.
+    int64_t prompt() const { return given - (landing != nullptr); }
+
+    SequenceRequest request;    // without its tokens
+    SequenceObserver* observer; // null: prefill only
+    LandingObserver* landing;   // the same one, of a landing
+    PrefillObserver* prefill;   // of a prefill, and of a landing while it computes its prompt
+    int64_t send_from;          // of a prefill
+    std::vector<int32_t> tokens;  // all that are known; of a prefill without the last
     int64_t given;                // of them, how many it came with
     int64_t max_tokens;
+    int64_t held = 0;                   // positions taken over from the prefix index
     std::vector<ConstTensorView> rows;  // of each span; null until they land
+    PageKeyChain keys;
+    int64_t remembered = 0;  // pages
     Sampler sampler;
     absl::Status failure;  // what it ends with instead of CANCELLED
     Finish finish;
     bool started = false;
   };
 
+  // Pages of one sequence that a step completes, or that it finds complete.
+  struct Show {
+    SequenceId id = 0;
+    PrefillObserver* observer = nullptr;
+    int64_t first = 0;
+    int64_t count = 0;
+    std::vector<int32_t> pages;
+    int64_t layers = 0;  // that were shown; written by one stage after the other
+  };
+
   // A step that is out, and what its end brought.
   struct Flight {
     Scheduler::Step step;
     std::vector<Live*> lives;                      // of each piece
+    std::vector<Show> shows;
     std::vector<absl::StatusOr<int32_t>> choices;  // of each piece that samples, in order
     StageResult result;
     bool ended = false;
   };
 
   // What an observer is to hear once the next step is on its way.
-  struct News {
-    Live* live = nullptr;
-    int32_t token = 0;
-    std::optional<Scheduler::Ending> ending;
+  struct Chosen {
+    Live* live;
+    int32_t token;
   };
+  struct Computed {
+    Live* live;
+    int64_t tokens;
+  };
+  struct Recalled {
+    Live* live;
+  };
+  using News = std::variant<Chosen, Computed, Recalled, Scheduler::Ending>;
 
-  static Scheduler::Sequence NeedsOf(const SequenceRequest& request, int64_t tokens,
-                                     int64_t max_tokens) {
+  Scheduler::Sequence NeedsOf(const Submitted& submitted) const {
+    const SequenceRequest& request = submitted.request;
     Scheduler::Sequence needs;
-    needs.tokens = tokens;
-    needs.rows_ready = request.spans.empty() ? tokens : request.spans[0].first;
-    needs.max_tokens = max_tokens;
+    needs.tokens = static_cast<int64_t>(request.tokens.size());
+    needs.rows_ready = request.spans.empty() ? needs.tokens : request.spans[0].first;
+    needs.samples = submitted.observer != nullptr;
+    if (needs.samples) needs.max_tokens = MaxTokens(request, options_.max_positions);
+    needs.waits = submitted.observer != nullptr && submitted.landing == nullptr;
+    needs.lands = submitted.landing != nullptr;
+    needs.keys = submitted.prefix;
     needs.logits_from = request.show_logits_from;
     needs.again = request.again;
     return needs;
   }
-  Scheduler::Sequence NeedsOf(const SequenceRequest& request) const {
-    return NeedsOf(request, static_cast<int64_t>(request.tokens.size()),
-                   MaxTokens(request, options_.max_positions));
+
+  PrefixContext ContextOf(const SequenceRequest& request) const {
+    return {options_.model_fingerprint, options_.cache_layout, options_.numerics_class,
+            request.cache_scope};
+  }
+
+  // Takes in what was checked.
+  absl::StatusOr<SequenceId> Enter(Submitted submitted) {
+    const SequenceRequest& request = submitted.request;
+    RETURN_IF_ERROR(Scheduler::CheckFits(NeedsOf(submitted), options_.pages));
+    if (request.uses_prefixes) {
+      // What chooses the first token is computed in any case, and so is what is to be shown.
+      const int64_t tokens = static_cast<int64_t>(request.tokens.size());
+      const int64_t most = std::clamp<int64_t>(request.show_logits_from, 0, tokens - 1);
+      submitted.prefix = PageKeysOf(ContextOf(request),
+                                    absl::MakeConstSpan(request.tokens).first(most), request.spans);
+    }
+    submitted.at = clock_.Now();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!failure_.ok()) return Detached(failure_);
+    if (closing_) return absl::CancelledError("the engine is closing");
+    const SequenceId id = submitted.id = next_id_++;
+    inbox_.push_back(std::move(submitted));
+    told_.notify_one();
+    return id;
   }
 
   void Work() {
@@ -239,16 +286,63 @@ class Engine::Core {
 
   void Hear(Submitted& submitted) {
     const SequenceId id = submitted.id;
-    const Scheduler::Sequence needs = NeedsOf(submitted.request);
-    lives_[id] = std::make_unique<Live>(std::move(submitted), needs.max_tokens);
-    const absl::Status added = scheduler_.Add(id, needs);
-    CHECK(added.ok()) << added.message();
-    if (!broken_.ok()) End(id, broken_);
+    const Scheduler::Sequence needs = NeedsOf(submitted);
+    auto live = std::make_unique<Live>(std::move(submitted), ContextOf(submitted.request),
+                                       needs.max_tokens);
+    const absl::Status added = broken_.ok() ? scheduler_.Add(id, needs) : broken_;
+    if (!added.ok()) {
+      TellEnd(*live, Detached(added));
+      return;
+    }
+    lives_[id] = std::move(live);
+    TakeAdmissions();
+  }
+
+  // They have pages, and some of them may be filled. False: nobody was admitted.
+  bool TakeAdmissions() {
+    const std::vector<Scheduler::Admission> admissions = scheduler_.TakeAdmissions();
+    for (const auto& [id, held] : admissions) Admit(id, held);
+    return !admissions.empty();
+  }
+
+  void Admit(SequenceId id, int64_t held) {
+    Live& live = *lives_[id];
+    live.held = held;
+    if (live.request.uses_prefixes) {
+      totals_.prefix_query_tokens += live.prompt();
+      totals_.prefix_hit_tokens += live.held;
+    }
+    TellRowsReady(id, live);
+    if (live.landing != nullptr) {
+      const absl::Span<const int32_t> pages = scheduler_.pages(id);
+      live.landing->OnAdmitted(LandingPages(
+          pipeline_.cache(), {pages.begin(), pages.end()}, live.held, live.prompt()));
+    } else if (live.prefill != nullptr) {
+      live.prefill->OnAdmitted(live.held);
+    }
   }
 
   void Hear(const Cancelled& cancelled) { scheduler_.Cancel(cancelled.id); }
 
-  void Hear(const Landed& landed) {
+  void Hear(const AllPagesLanded& landed) { scheduler_.Landed(landed.id); }
+
+  void Hear(const Adopted& adopted) {
+    const auto found = lives_.find(adopted.id);
+    if (found == lives_.end()) {
+      adopted.observer->OnEnd(absl::NotFoundError(absl::StrCat("no sequence ", adopted.id)));
+      return;
+    }
+    Live& live = *found->second;
+    CHECK(live.landing != nullptr && live.prefill == nullptr) << "sequence " << adopted.id;
+    live.prefill = adopted.observer;
+    live.prefill->OnAdmitted(live.held);
+    scheduler_.Compute(adopted.id);
+    if (live.held == live.prompt()) news_.push_back(Computed{&live, live.held});
+  }
+
+  void Hear(const PagesSent& sent) { scheduler_.Release(sent.id, 1); }
+
+  void Hear(const RowsLanded& landed) {
     const auto found = lives_.find(landed.id);
     if (found == lives_.end()) return;
     Live& live = *found->second;
@@ -269,11 +363,19 @@ class Engine::Core {
       return;
     }
     live.rows[landed.span] = rows;
-    const auto missing = std::find_if(live.rows.begin(), live.rows.end(),
-                                      [](const auto& view) { return view.data == nullptr; });
-    scheduler_.RowsReady(landed.id, missing == live.rows.end()
-                                        ? live.given
-                                        : spans[missing - live.rows.begin()].first);
+    TellRowsReady(landed.id, live);
+  }
+
+  // What lies before the first span that is missing can be computed, and what is held is.
+  void TellRowsReady(SequenceId id, const Live& live) {
+    int64_t ready = live.given;
+    for (size_t i = 0; i < live.rows.size(); ++i) {
+      const SequenceRequest::Span& span = live.request.spans[i];
+      if (live.rows[i].data != nullptr || span.first + span.count <= live.held) continue;
+      ready = std::max(span.first, live.held);
+      break;
+    }
+    scheduler_.RowsReady(id, ready);
   }
 
   void Hear(const StepEnded& ended) { flights_[ended.slot].ended = true; }
@@ -281,32 +383,73 @@ class Engine::Core {
   void End(SequenceId id, const absl::Status& status) {
     Live& live = *lives_[id];
     if (live.failure.ok()) live.failure = status;
-    scheduler_.Cancel(id);
+    scheduler_.Stop(id);
+  }
+
+  std::optional<Scheduler::Step> Plan() {
+    for (;;) {
+      std::optional<Scheduler::Step> step = scheduler_.Plan();
+      // Whoever was admitted may not need all the rows that it seemed to wait for.
+      if (!TakeAdmissions() || step) return step;
+    }
   }
 
   bool IssueOne() {
-    std::optional<Scheduler::Step> step = scheduler_.Plan();
+    std::optional<Scheduler::Step> step = Plan();
     if (!step) return false;
     const int slot = static_cast<int>(step->id % flights_.size());
     Flight& flight = flights_[slot];
     flight.step = *std::move(step);
     flight.lives.clear();
     flight.choices.clear();
+    flight.shows.clear();
     flight.ended = false;
     const absl::Time now = clock_.Now();
     for (const Scheduler::Piece& piece : flight.step.pieces) {
       Live& live = *lives_[piece.sequence];
       if (!std::exchange(live.started, true)) live.finish.started = now;
       flight.lives.push_back(&live);
+      AddShow(piece, live, flight);
     }
     FillBatch(flight, pipeline_.batch(slot));
     pipeline_.copies(slot) = flight.step.copies;
+    pipeline_.layer_ended(slot) = nullptr;
+    if (!flight.shows.empty()) {
+      pipeline_.layer_ended(slot) = [this, &flight](int64_t layer) { ShowPages(flight, layer); };
+    }
     if (flights_out_++ == 0) oldest_step_ = flight.step.id;
     pipeline_.Issue(slot, [this, slot](StageResult result) {
       Choose(slot, std::move(result));
       Tell(StepEnded{slot});
     });
     return true;
+  }
+
+  // The pages that are complete once the piece is computed and were not before; those that were
+  // held from the start come with the first piece.
+  void AddShow(const Scheduler::Piece& piece, const Live& live, Flight& flight) {
+    if (live.samples()) return;
+    const int64_t computed = piece.first + piece.count;
+    const int64_t end = computed == live.prompt() ? computed : computed / kPageSize * kPageSize;
+    const int64_t before = piece.first == live.held ? 0 : piece.first / kPageSize * kPageSize;
+    const int64_t first = std::max(before, live.send_from);
+    if (first >= end) return;
+    const auto pages = scheduler_.pages(piece.sequence).subspan(0, PagesFor(end));
+    flight.shows.push_back({piece.sequence, live.prefill, first, end - first,
+                            {pages.begin() + first / kPageSize, pages.end()}});
+    scheduler_.Hold(piece.sequence, layers());
+  }
+
+  int64_t layers() const { return static_cast<int64_t>(pipeline_.cache().size()); }
+
+  // On the thread of the layer's stage.
+  void ShowPages(Flight& flight, int64_t layer) {
+    for (Show& show : flight.shows) {
+      PageRun run{layer, show.first, show.count, {}};
+      for (int32_t page : show.pages) run.pages.push_back(pipeline_.cache()[layer].Page(page));
+      ++show.layers;
+      show.observer->OnPages(std::move(run), [this, id = show.id] { Tell(PagesSent{id}); });
+    }
   }
 
   void FillBatch(const Flight& flight, StepBatch& batch) const {
@@ -373,6 +516,9 @@ class Engine::Core {
       const int64_t end = piece.first + piece.count;
       if (flight.result.status.ok()) {
         totals_.prompt_tokens += std::clamp<int64_t>(live.given - piece.first, 0, piece.count);
+        Remember(piece.sequence, live, end);
+        if (end == live.prompt()) live.finish.prompt_done = live.finish.ended = now;
+        if (live.prefill != nullptr) news_.push_back(Computed{&live, end});
         for (int64_t back = piece.logits; back > 0; --back, ++row) {
           if (end - back < live.request.show_logits_from) continue;
           live.observer->OnLogits(end - back, LogitsRow(slot, row));
@@ -389,12 +535,25 @@ class Engine::Core {
       }
     }
     scheduler_.Commit(flight.step.id, outcomes, flight.result.busy);
+    for (const Show& show : flight.shows) {
+      // Layers behind a failed stage.
+      if (show.layers < layers()) scheduler_.Release(show.id, layers() - show.layers);
+    }
     ++totals_.steps;
     totals_.busy += flight.result.busy;
     totals_.last_step = flight.result.busy;
     ++oldest_step_;
     --flights_out_;
     CollectEndings();
+  }
+
+  // Positions [0, end) are computed: pages that are full now may be found by others.
+  void Remember(SequenceId id, Live& live, int64_t end) {
+    const int64_t full = end / kPageSize;
+    if (!live.request.uses_prefixes || full == live.remembered) return;
+    live.remembered = full;
+    live.keys.Extend(absl::MakeConstSpan(live.tokens).first(full * kPageSize), live.request.spans);
+    scheduler_.Remember(id, live.keys.keys());
   }
 
   // What a choice means for its sequence.
@@ -410,7 +569,7 @@ class Engine::Core {
     live.tokens.push_back(token);
     live.sampler.Append(token);
     ++totals_.new_tokens;
-    news_.push_back({&live, *choice, std::nullopt});
+    news_.push_back(Chosen{&live, *choice});
     if (live.sampler.IsStop(token)) {
       live.finish.reason = FinishReason::kStop;
       return Scheduler::Outcome::kEnd;
@@ -431,23 +590,43 @@ class Engine::Core {
   }
 
   void CollectEndings() {
-    for (const Scheduler::Ending& ending : scheduler_.TakeEndings()) {
-      news_.push_back({lives_[ending.sequence].get(), 0, ending});
-    }
+    for (SequenceId id : scheduler_.TakeRecalls()) news_.push_back(Recalled{lives_[id].get()});
+    for (const Scheduler::Ending& ending : scheduler_.TakeEndings()) news_.push_back(ending);
   }
 
   void Deliver() {
     for (const News& news : std::exchange(news_, {})) {
-      if (!news.ending) {
-        news.live->observer->OnToken(news.token);
-        continue;
-      }
-      // The observer may be gone after the call, and what it holds before: no row is looked at any
-      // more.
-      const std::unique_ptr<Live> live = std::move(lives_[news.ending->sequence]);
-      lives_.erase(news.ending->sequence);
-      live->observer->OnEnd(FinishOf(*live, news.ending->end));
+      std::visit([this](const auto& it) { Hand(it); }, news);
     }
+  }
+
+  void Hand(const Chosen& chosen) { chosen.live->observer->OnToken(chosen.token); }
+
+  void Hand(const Computed& computed) {
+    Live& live = *computed.live;
+    if (live.prefill == nullptr) return;
+    if (computed.tokens > live.held) live.prefill->OnComputed(computed.tokens);
+    // A prefill ends when its pages have been sent, a landing goes on.
+    if (live.landing == nullptr || computed.tokens < live.prompt()) return;
+    if (computed.tokens == live.held) {
+      live.finish.started = live.finish.prompt_done = live.finish.ended = clock_.Now();
+    }
+    std::exchange(live.prefill, nullptr)->OnEnd(live.finish);
+  }
+
+  void Hand(const Recalled& recalled) { recalled.live->landing->OnRecalled(); }
+
+  void Hand(const Scheduler::Ending& ending) {
+    // The observer may be gone after the call, and what it holds before: no row is looked at any
+    // more.
+    const std::unique_ptr<Live> live = std::move(lives_[ending.sequence]);
+    lives_.erase(ending.sequence);
+    TellEnd(*live, FinishOf(*live, ending.end));
+  }
+
+  static void TellEnd(const Live& live, const absl::StatusOr<Finish>& finish) {
+    if (live.prefill != nullptr) live.prefill->OnEnd(finish);
+    if (live.observer != nullptr) live.observer->OnEnd(finish);
   }
 
   static absl::StatusOr<Finish> FinishOf(const Live& live, Scheduler::End end) {
@@ -467,10 +646,16 @@ class Engine::Core {
   void PublishStats() {
     totals_.waiting = scheduler_.waiting();
     totals_.running = scheduler_.running();
+    totals_.landings = scheduler_.landings();
     totals_.pages = pool_.pages();
     totals_.free_pages = pool_.free_pages();
+    totals_.cached_pages = pool_.idle_pages();
+    totals_.landing_pages = scheduler_.landing_pages();
+    totals_.held_pages = totals_.pages - totals_.free_pages - totals_.cached_pages -
+                         totals_.landing_pages;
     for (const News& news : news_) {
-      totals_.preempted += news.ending && news.ending->end == Scheduler::End::kPreempted;
+      const auto* ending = std::get_if<Scheduler::Ending>(&news);
+      totals_.preempted += ending != nullptr && ending->end == Scheduler::End::kPreempted;
     }
     const std::lock_guard<std::mutex> lock(mutex_);
     stats_ = totals_;
@@ -512,21 +697,23 @@ absl::StatusOr<SequenceId> Engine::Submit(SequenceRequest request, SequenceObser
 }
 
 void Engine::ProvideRows(SequenceId id, int64_t span, ConstTensorView rows) {
-  core_->Tell(Landed{id, span, rows});
+  core_->Tell(RowsLanded{id, span, rows});
 }
 
-absl::StatusOr<SequenceId> Engine::SubmitPrefill(PrefillRequest, PrefillObserver&) {
-  return absl::UnimplementedError("prefill");
+absl::StatusOr<SequenceId> Engine::SubmitPrefill(PrefillRequest request,
+                                                 PrefillObserver& observer) {
+  return core_->SubmitPrefill(std::move(request), observer);
 }
 
-absl::StatusOr<SequenceId> Engine::SubmitLanding(SequenceRequest, LandingObserver&) {
-  return absl::UnimplementedError("landing");
+absl::StatusOr<SequenceId> Engine::SubmitLanding(SequenceRequest request,
+                                                 LandingObserver& observer) {
+  return core_->SubmitLanding(std::move(request), observer);
 }
 
-void Engine::PagesLanded(SequenceId) {}
+void Engine::PagesLanded(SequenceId id) { core_->Tell(AllPagesLanded{id}); }
 
-void Engine::ComputeLanding(SequenceId, PrefillObserver& observer) {
-  observer.OnEnd(absl::UnimplementedError("landing"));
+void Engine::ComputeLanding(SequenceId id, PrefillObserver& observer) {
+  core_->Tell(Adopted{id, &observer});
 }
 
 void Engine::Cancel(SequenceId id) { core_->Tell(Cancelled{id}); }

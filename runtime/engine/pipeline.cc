@@ -22,7 +22,11 @@ absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(
 }
 
 Pipeline::Pipeline(std::vector<std::unique_ptr<Stage>> stages, const PipelineOptions& options)
-    : options_(options), slots_(options.depth), stages_(std::move(stages)) {}
+    : options_(options), slots_(options.depth), stages_(std::move(stages)) {
+  for (const std::unique_ptr<Stage>& stage : stages_) {
+    cache_.insert(cache_.end(), stage->cache().begin(), stage->cache().end());
+  }
+}
 
 Pipeline::~Pipeline() {
   // A stage's end may still be queueing at the next one: from the first to the last.

@@ -31,10 +31,12 @@ class Pipeline {
   // No step is out.
   ~Pipeline();
 
-  // Slot `i` in [0, depth): whoever issues fills batch and copies. Not to be touched from Issue to
+  // Slot `i` in [0, depth): whoever issues fills batch, copies and layer_ended. Not to be touched from Issue to
   // `ended`.
   StepBatch& batch(int slot) { return slots_[slot].step.batch; }
   std::vector<PageCopy>& copies(int slot) { return slots_[slot].step.copies; }
+  // Called on the stages' threads, one at a time: see StageStep. Null where nobody listens.
+  LayerHook& layer_ended(int slot) { return slots_[slot].step.layer_ended; }
   // [logit rows of the batch, vocabulary] from `ended` to the next Issue of the slot.
   ConstTensorView logits(int slot) const { return slots_[slot].step.logits; }
 
@@ -44,6 +46,8 @@ class Pipeline {
   void Issue(int slot, absl::AnyInvocable<void(StageResult)> ended);
 
   const PipelineOptions& options() const { return options_; }
+  // All layers' caches, in order.
+  const std::vector<CacheLayer>& cache() const { return cache_; }
 
  private:
   struct Slot {
@@ -57,6 +61,7 @@ class Pipeline {
   void Run(Slot& slot, size_t stage);
 
   const PipelineOptions options_;
+  std::vector<CacheLayer> cache_;
   std::vector<Slot> slots_;
   std::vector<std::unique_ptr<Stage>> stages_;  // destroyed first: they may still look at slots
 };

@@ -8,7 +8,7 @@
 namespace minicpmv {
 
 Scheduler::Scheduler(const SchedulerOptions& options, PagePool& pool)
-    : options_(options), pool_(pool) {
+    : options_(options), pool_(pool), index_(pool) {
   CHECK_GE(options.depth, 1);
   CHECK_GE(options.chunk, 1);
   CHECK_GE(options.max_logit_rows, 1);
@@ -34,13 +34,31 @@ absl::Status Scheduler::Add(SequenceId id, const Sequence& sequence) {
   CHECK_GE(sequence.tokens, 1);
   CHECK(sequence.rows_ready >= 0 && sequence.rows_ready <= sequence.tokens) << sequence.rows_ready;
   CHECK(!sequence.samples || sequence.max_tokens > sequence.tokens) << sequence.max_tokens;
+  CHECK(!sequence.lands || (sequence.samples && !sequence.waits));
+  CHECK_LT(static_cast<int64_t>(sequence.keys.size()) * kPageSize, sequence.tokens);
   if (absl::Status fits = CheckFits(sequence, pool_.pages()); !fits.ok()) return fits;
   last_added_ = id;
   auto state = std::make_unique<State>(id, Age(sequence.again < 0 ? id : sequence.again, id),
                                        sequence, pool_);
-  waiting_[state->age] = state.get();
+  if (sequence.waits) {
+    waiting_[state->age] = state.get();
+  } else {
+    // Whoever waits would wait for ever if others were let in before.
+    Admit();
+    if (!waiting_.empty() || !TryAdmit(*state)) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("no pages for ", sequence.tokens, " tokens now: ", pool_.free_pages(),
+                       " of ", pool_.pages(), " are free, ", pool_.idle_pages(),
+                       " more could be, ", waiting(), " sequences wait"));
+    }
+    state->lent = sequence.lands;
+  }
   states_[id] = std::move(state);
   return absl::OkStatus();
+}
+
+std::vector<Scheduler::Admission> Scheduler::TakeAdmissions() {
+  return std::exchange(admissions_, {});
 }
 
 void Scheduler::RowsReady(SequenceId id, int64_t tokens) {
@@ -51,21 +69,82 @@ void Scheduler::RowsReady(SequenceId id, int64_t tokens) {
   needs.rows_ready = tokens;
 }
 
+void Scheduler::Landed(SequenceId id) {
+  const auto found = states_.find(id);
+  if (found == states_.end() || !found->second->lent) return;
+  State& state = *found->second;
+  state.lent = false;
+  state.issued = state.committed = state.prompt();
+  FinishIfIdle(state);
+}
+
+void Scheduler::Compute(SequenceId id) {
+  const auto found = states_.find(id);
+  if (found == states_.end() || !found->second->lent) return;
+  found->second->lent = false;
+  FinishIfIdle(*found->second);
+}
+
 void Scheduler::Cancel(SequenceId id) {
+  const auto found = states_.find(id);
+  if (found == states_.end()) return;
+  State& state = *found->second;
+  // The reason for which it was recalled stands.
+  const bool recalled = std::exchange(state.lent, false) && state.ending;
+  MarkEnding(state, recalled ? *state.ending : End::kCancelled);
+}
+
+void Scheduler::Stop(SequenceId id) {
   const auto found = states_.find(id);
   if (found != states_.end()) MarkEnding(*found->second, End::kCancelled);
 }
 
 void Scheduler::MarkEnding(State& state, End end) {
+  if (state.lent && !state.ending) recalls_.push_back(state.id);
   state.ending = end;
-  if (state.steps == 0) Finish(state);
+  FinishIfIdle(state);
 }
 
-void Scheduler::Finish(State& state) {
+void Scheduler::FinishIfIdle(State& state) {
+  if (!state.ending || state.steps > 0 || state.readers > 0 || state.lent) return;
   endings_.push_back({state.id, *state.ending});
   waiting_.erase(state.age);
-  running_.erase(state.age);
+  if (running_.erase(state.age) > 0) growing_ -= state.needs.samples;
   states_.erase(state.id);
+}
+
+std::vector<SequenceId> Scheduler::TakeRecalls() { return std::exchange(recalls_, {}); }
+
+void Scheduler::Hold(SequenceId id, int64_t count) {
+  const auto found = states_.find(id);
+  CHECK(found != states_.end()) << "sequence " << id;
+  found->second->readers += count;
+}
+
+void Scheduler::Release(SequenceId id, int64_t count) {
+  const auto found = states_.find(id);
+  CHECK(found != states_.end()) << "sequence " << id;
+  found->second->readers -= count;
+  CHECK_GE(found->second->readers, 0);
+  FinishIfIdle(*found->second);
+}
+
+void Scheduler::Remember(SequenceId id, absl::Span<const PageKey> keys) {
+  index_.Insert(keys, pages(id));
+}
+
+int64_t Scheduler::landings() const {
+  return std::count_if(running_.begin(), running_.end(),
+                       [](const auto& entry) { return entry.second->lent; });
+}
+
+int64_t Scheduler::landing_pages() const {
+  int64_t sum = 0;
+  for (const auto& [age, state] : running_) {
+    if (!state->lent) continue;
+    sum += static_cast<int64_t>(state->pages.pages().size()) - state->held / kPageSize;
+  }
+  return sum;
 }
 
 std::vector<Scheduler::Ending> Scheduler::TakeEndings() { return std::exchange(endings_, {}); }
@@ -99,16 +178,29 @@ Scheduler::Step Scheduler::Assemble() {
   return step;
 }
 
+bool Scheduler::TryAdmit(State& state) {
+  const Sequence& needs = state.needs;
+  const PrefixIndex::Hit hit = index_.Lookup(needs.keys);
+  PageTable pages(pool_);
+  pages.Adopt(hit.pages);
+  const int64_t positions = std::min(needs.tokens + options_.headroom, MostPositions(needs));
+  const int64_t more = PagesFor(positions) - static_cast<int64_t>(hit.pages.size());
+  // One page for each that grows is left to it, so that the newcomer need not go at once.
+  if (more + growing_ > pool_.free_pages() + pool_.idle_pages()) return false;
+  index_.Reclaim(more - pool_.free_pages());
+  CHECK(pages.Grow(positions).ok());
+  state.pages = std::move(pages);
+  state.held = state.issued = state.committed = hit.tokens;
+  state.needs.rows_ready = std::max(needs.rows_ready, hit.tokens);
+  running_[state.age] = &state;
+  growing_ += needs.samples;
+  admissions_.push_back({state.id, state.held});
+  return true;
+}
+
 void Scheduler::Admit() {
-  while (!waiting_.empty()) {
-    State& oldest = *waiting_.begin()->second;
-    const int64_t positions =
-        std::min(oldest.needs.tokens + options_.headroom, MostPositions(oldest.needs));
-    // One page for each that runs is left to grow into, so that the newcomer need not go at once.
-    if (PagesFor(positions) + running() > pool_.free_pages()) return;
-    CHECK(oldest.pages.Grow(positions).ok());
+  while (!waiting_.empty() && TryAdmit(*waiting_.begin()->second)) {
     waiting_.erase(waiting_.begin());
-    running_[oldest.age] = &oldest;
   }
 }
 
@@ -158,14 +250,14 @@ void Scheduler::AddPrompts(Step& step) {
   int64_t prompt_rows = 0;
   std::vector<Age> prompts;
   for (const auto& [age, state] : running_) {
-    if (!state->ending && state->issued < state->needs.rows_ready) prompts.push_back(age);
+    if (state->prefills()) prompts.push_back(age);
   }
   for (const Age& age : prompts) {
     const auto found = running_.find(age);
     if (found == running_.end() || found->second->ending) continue;
     State& state = *found->second;
-    int64_t count = std::min({state.needs.rows_ready - state.issued, options_.chunk,
-                              options_.max_rows - step.size.rows});
+    int64_t count = std::min({std::min(state.needs.rows_ready, state.prompt()) - state.issued,
+                              options_.chunk, options_.max_rows - step.size.rows});
     if (others_decode) {
       const int64_t least = std::max<int64_t>(0, kPageSize - prompt_rows);
       count = std::min(count, std::max(least, RowsWithinBudget(step.size, state.issued, count)));
@@ -192,10 +284,11 @@ int64_t Scheduler::RowsWithinBudget(const StepSize& size, int64_t first, int64_t
   return fitting;
 }
 
-// Pages for the next `count` positions, taken from the youngest where the pool is dry. False: not
-// now, or the sequence itself had to go.
+// Pages for the next `count` positions, taken from the index and then from the youngest where the
+// pool is dry. False: not now, or the sequence itself had to go.
 bool Scheduler::MakeRoom(State& state, int64_t count, Step& step) {
   for (;;) {
+    index_.Reclaim(state.pages.PagesToWrite(state.issued, count) - pool_.free_pages());
     if (state.pages.PrepareWrite(state.issued, count, &step.copies).ok()) return true;
     State* youngest = nullptr;
     for (auto entry = running_.rbegin(); entry != running_.rend(); ++entry) {
@@ -258,7 +351,7 @@ void Scheduler::Commit(int64_t id, absl::Span<const Outcome> outcomes, absl::Dur
         state.ending = End::kDone;
       }
     }
-    if (state.ending && state.steps == 0) Finish(state);
+    FinishIfIdle(state);
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <limits>
@@ -17,6 +18,7 @@
 #include "runtime/engine/sequence.h"
 #include "runtime/kv/page_pool.h"
 #include "runtime/kv/page_table.h"
+#include "runtime/kv/prefix_index.h"
 
 namespace minicpmv {
 
@@ -36,11 +38,22 @@ struct SchedulerOptions {
 // tokens are is the caller's business.
 //
 // A sequence waits, holding nothing, until the pool has pages for its tokens and the headroom, and
-// one more for each that runs; in the order of age, and none overtakes. Then it runs: its tokens
-// are computed in chunks, several of which may be in flight; the last one brings the logits that
-// the first new token is chosen from; then each step one row, planned when everything before it is
-// committed. It grows page by page; when the pool is dry the youngest running sequence is
-// preempted, so the oldest always finishes.
+// one more for each that runs and may grow; in the order of age, and none overtakes. One that does
+// not wait is admitted when it is added or not at all. Then it runs: its tokens are computed in
+// chunks, several of which may be in flight; the last one brings the logits that the first new
+// token is chosen from; then each step one row, planned when everything before it is committed. It
+// grows page by page; when the pool is dry the youngest running sequence is preempted, so the
+// oldest always finishes.
+//
+// Pages that have been filled well may be remembered under keys; a sequence that brings such keys
+// takes over what is known of them when it is admitted. Remembered pages that nobody else holds
+// make room before anybody is preempted.
+//
+// A landing's first positions, all but the last token's, are written by somebody else: its pages
+// are lent until that one says that it is done or gives up. When somebody older needs them the
+// landing is recalled, and ends once they are no longer lent. And pages may be read by others when
+// no step names them any more: they are not given back before those have been counted out
+// (Hold, Release).
 //
 // A step takes the decodes that have waited longest first, at most a depth-th part of all that
 // decode (so that a pipeline of stages stays full), then prompts by age.
@@ -52,6 +65,11 @@ class Scheduler {
     int64_t max_tokens = 0;  // with all new ones; > tokens if it samples
     // False: prefill only. It ends once its tokens are computed, without logits.
     bool samples = true;
+    bool waits = true;   // for pages
+    bool lands = false;  // its first tokens - 1 positions come from elsewhere; it samples, and does
+                         // not wait
+    // Of its first full pages, as far as they may be taken over: fewer than `tokens` positions.
+    std::vector<PageKey> keys;
     // Logits of positions from here on are wanted beside the one that is sampled from.
     int64_t logits_from = std::numeric_limits<int64_t>::max();
     SequenceId again = -1;  // the id under which a preempted one first came: its age
@@ -94,13 +112,40 @@ class Scheduler {
 
   // RESOURCE_EXHAUSTED: all pages together are too few for the most that the sequence may become.
   static absl::Status CheckFits(const Sequence& sequence, int64_t pages);
-  // `id` is larger than all before. RESOURCE_EXHAUSTED: see CheckFits.
+  // `id` is larger than all before. RESOURCE_EXHAUSTED: see CheckFits; or it does not wait, and
+  // there is no room now or somebody waits already.
   absl::Status Add(SequenceId id, const Sequence& sequence);
+  // Sequences that were admitted since the last call, in order. They may have ended.
+  struct Admission {
+    SequenceId sequence = 0;
+    int64_t held = 0;  // positions taken over: they are computed
+  };
+  std::vector<Admission> TakeAdmissions();
   // The first `tokens` can be computed; never fewer than before. Unknown ids are passed over: it
   // may have ended.
   void RowsReady(SequenceId id, int64_t tokens);
-  // It ends as soon as no step names it. Unknown ids are passed over.
+  // A landing's pages are no longer lent: its positions but the last are in place (Landed), or it
+  // computes what it did not take over itself, in chunks, but the last (Compute). Unknown ids, and
+  // landings that are lent no longer, are passed over.
+  void Landed(SequenceId id);
+  void Compute(SequenceId id);
+  // It ends as soon as no step names it and its pages are not held; they are no longer lent.
+  // Unknown ids are passed over.
   void Cancel(SequenceId id);
+  // The same, but a landing whose pages are lent is recalled first.
+  void Stop(SequenceId id);
+  // Landings that must end since the last call, in order: whoever their pages are lent to is to give
+  // them up, by Cancel.
+  std::vector<SequenceId> TakeRecalls();
+
+  // `count` more or fewer of those outside read pages of the sequence. Both are told of sequences
+  // that have not ended, and one with readers does not end.
+  void Hold(SequenceId id, int64_t count);
+  void Release(SequenceId id, int64_t count);
+
+  // The sequence's first pages are full and well computed: sequences to come may have them under
+  // these keys.
+  void Remember(SequenceId id, absl::Span<const PageKey> keys);
 
   // The next step, or nothing: `depth` steps are out, or there is nothing to compute until
   // something is committed, added or ready.
@@ -117,6 +162,9 @@ class Scheduler {
 
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
+  // Landings that are lent, and their pages but for those taken over.
+  int64_t landings() const;
+  int64_t landing_pages() const;
   int64_t steps_out() const { return static_cast<int64_t>(out_.size()); }
   const CostModel& cost() const { return cost_; }
 
@@ -127,17 +175,25 @@ class Scheduler {
     State(SequenceId id, Age age, const Sequence& needs, PagePool& pool)
         : id(id), age(age), needs(needs), pages(pool), known(needs.tokens) {}
 
-    // Its first new token is chosen: from now on one row at a time.
-    bool decodes() const { return needs.samples && committed >= needs.tokens; }
+    // Positions that are computed in chunks. A landing's last token is its first decode.
+    int64_t prompt() const { return needs.tokens - needs.lands; }
+    // From now on one row at a time.
+    bool decodes() const { return needs.samples && !lent && committed >= prompt(); }
+    bool prefills() const {
+      return !ending && !lent && issued < std::min(needs.rows_ready, prompt());
+    }
 
     const SequenceId id;
     const Age age;
     Sequence needs;
     PageTable pages;
+    int64_t held = 0;       // positions taken over at admission
     int64_t known;          // tokens: those it came with and those sampled
     int64_t issued = 0;     // positions
     int64_t committed = 0;  // positions
     int64_t steps = 0;      // that are out and name it
+    int64_t readers = 0;    // outside
+    bool lent = false;      // somebody outside writes
     int64_t served = 0;     // the last step that it decoded in
     std::optional<End> ending;
   };
@@ -146,6 +202,7 @@ class Scheduler {
   static int64_t MostPositions(const Sequence& needs);
   static int64_t LogitsOf(const State& state, int64_t count);
   Step Assemble();
+  bool TryAdmit(State& state);
   void Admit();
   bool AddDecodes(Step& step);
   void AddPrompts(Step& step);
@@ -153,15 +210,19 @@ class Scheduler {
   bool MakeRoom(State& state, int64_t count, Step& step);
   void AddPiece(State& state, int64_t count, Step& step);
   void MarkEnding(State& state, End end);
-  void Finish(State& state);
+  void FinishIfIdle(State& state);
 
   const SchedulerOptions options_;
   PagePool& pool_;
+  PrefixIndex index_;
   CostModel cost_;
   absl::flat_hash_map<SequenceId, std::unique_ptr<State>> states_;
   std::map<Age, State*> waiting_;
-  std::map<Age, State*> running_;  // those that are ending, too, until no step names them
+  std::map<Age, State*> running_;  // those that are ending, too, until nobody uses their pages
+  int64_t growing_ = 0;            // of them, those that sample
   std::deque<Step> out_;
+  std::vector<Admission> admissions_;
+  std::vector<SequenceId> recalls_;
   std::vector<Ending> endings_;
   int64_t next_step_ = 1;
   SequenceId last_added_ = -1;

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "runtime/engine/sampling.h"
+#include "runtime/kv/prefix_index.h"
 
 namespace minicpmv {
 
@@ -18,13 +19,7 @@ using SequenceId = int64_t;
 // What an engine is asked for: tokens, and how to go on.
 struct SequenceRequest {
   // Positions whose rows are handed in instead of being looked up.
-  struct Span {
-    int64_t first = 0;
-    int64_t count = 0;
-    // Names the rows wherever they come from: equal texts mean equal rows (digest of the medium,
-    // which part of it, options of encoding). "": nothing from here on may be found again.
-    std::string content;
-  };
+  using Span = PrefixSpan;
 
   std::string id;  // for words to people
   // The prompt, then what was already generated for it by an engine that was lost or gave the

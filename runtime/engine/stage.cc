@@ -41,7 +41,13 @@ void DecoderStage::Forward(const StageStep& step, absl::AnyInvocable<void(StageR
   if (!step.copies.empty()) {
     for (const CacheLayer& layer : cache_.layers()) kernels_->CopyPages(step.copies, layer);
   }
-  decoder_->Forward(step.batch, cache_.layers(), step.hidden, step.logits);
+  const LayerHook queue_hook = [&](int64_t layer) {
+    stream.Call([&step, &stream, layer] {
+      if (stream.status().ok()) step.layer_ended(layer);
+    });
+  };
+  decoder_->Forward(step.batch, cache_.layers(), step.hidden, step.logits, /*observer=*/nullptr,
+                    step.layer_ended ? &queue_hook : nullptr);
   stream.Call([this, &stream, ended = std::move(ended)]() mutable {
     ended({stream.status(), Clock::Monotonic().Now() - began_});
   });

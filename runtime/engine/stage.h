@@ -22,6 +22,9 @@ struct StageStep {
   std::vector<PageCopy> copies;  // before anything is written
   TensorView hidden;             // [rows, hidden] float32: in and out
   TensorView logits;             // [logit rows, vocabulary] float32: out, of the last stage
+  // If set: called for each layer once its part of the step is in the cache, on the stage's own
+  // thread, before `ended`; of a stage that failed maybe not for all.
+  LayerHook layer_ended;
 };
 
 // How one stage's share of a step ended.
@@ -39,6 +42,9 @@ class Stage {
   // Queues this stage's share of a step and returns; `ended` is called once, on the stage's own
   // thread, when it has ended; until then `step` is alive and unchanged. One thread at a time.
   virtual void Forward(const StageStep& step, absl::AnyInvocable<void(StageResult)> ended) = 0;
+
+  // Its layers' share of the cache, in order; alive as long as the stage.
+  virtual absl::Span<const CacheLayer> cache() const = 0;
 };
 
 // A stage in this process: some of a decoder's layers on one device, queued on the stream of its
@@ -62,7 +68,7 @@ class DecoderStage final : public Stage {
 
   void Forward(const StageStep& step, absl::AnyInvocable<void(StageResult)> ended) override;
 
-  const KvCache& cache() const { return cache_; }
+  absl::Span<const CacheLayer> cache() const override { return cache_.layers(); }
 
  private:
   DecoderStage(std::unique_ptr<Kernels> kernels, std::unique_ptr<Decoder> decoder, KvCache cache);

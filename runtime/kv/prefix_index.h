@@ -32,7 +32,7 @@ struct PrefixSpan {
   // Names the rows wherever they come from: equal texts mean equal rows (the medium's digest, which
   // part of it at which size, options of encoding). "": they have no name, and no page has a key
   // from the span's first one on.
-  std::string content;
+  std::string content = {};
 };
 
 // Keys of the full pages at the start of a sequence, in order, made as the sequence grows. Two

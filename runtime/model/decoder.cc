@@ -105,7 +105,7 @@ absl::Status Decoder::AllocateScratch(Device& device, const Options& options) {
 }
 
 void Decoder::Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache, TensorView hidden, TensorView logits,
-                      const ActivationObserver* observer) {
+                      const ActivationObserver* observer, const LayerHook* layer_queued) {
   CHECK_EQ(cache.size(), weights_.size());
   CHECK_LE(batch.rows(), normed_.rows());
   CHECK_EQ(hidden.rows(), batch.rows());
@@ -116,6 +116,7 @@ void Decoder::Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache
   for (size_t i = 0; i < weights_.size(); ++i) {
     if (observer != nullptr) (*observer)(absl::StrFormat("hidden.%02d", layers_.first + static_cast<int64_t>(i)), hidden);
     RunLayer(weights_[i], batch, cache[i], hidden);
+    if (layer_queued != nullptr) (*layer_queued)(layers_.first + static_cast<int64_t>(i));
   }
   if (!has_head_) return;
   const float epsilon = spec_.language.norm_epsilon;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct LayerRange {
   int64_t last = 0;
   int64_t count() const { return last - first; }
 };
+
+// Told the number of a layer, counted over the whole decoder.
+using LayerHook = std::function<void(int64_t layer)>;
 
 // A run of a language model's layers on one device. The first part also turns tokens into rows, the last one rows into logits.
 // Holds weights and scratch, no cache and no state of any sequence. One thread queues at a time; the checkpoint, device and
@@ -41,9 +45,10 @@ class Decoder {
   // where the part is not the first it holds the output of the part before; where it is not the last it receives ours.
   // `logits` [batch.logit_rows.size(), vocabulary], float32, is written by the last part only. Batch, cache and views live
   // until the step has ended.
+  // `layer_queued` is called with the number of each layer once it is queued, before the next one is.
   // `observer` is shown "hidden.NN", the input to each layer, and after the last one the rows behind the final norm.
   void Forward(const StepBatch& batch, absl::Span<const CacheLayer> cache, TensorView hidden, TensorView logits,
-               const ActivationObserver* observer = nullptr);
+               const ActivationObserver* observer = nullptr, const LayerHook* layer_queued = nullptr);
 
   bool is_first() const { return layers_.first == 0; }
   bool is_last() const { return layers_.last == spec_.language.layers; }

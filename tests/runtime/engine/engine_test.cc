@@ -38,7 +38,7 @@ class EngineTest : public ::testing::Test {
     std::vector<std::unique_ptr<Stage>> row;
     for (int i = 0; i < stages; ++i) {
       row.push_back(
-          std::make_unique<FakeStage>(options_.pages, i == 0, i == stages - 1, behaviour_, i + 1));
+          std::make_unique<FakeStage>(options_.pages, i, i == stages - 1, behaviour_, i + 1));
     }
     options_.scheduler.depth = depth;
     PipelineOptions pipeline;

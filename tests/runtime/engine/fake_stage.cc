@@ -48,21 +48,25 @@ std::vector<int32_t> FakeModel::Continue(std::vector<int32_t> history, int64_t c
   return tokens;
 }
 
-FakeStage::FakeStage(int64_t pages, bool is_first, bool is_last, Behaviour& behaviour,
+FakeStage::FakeStage(int64_t pages, int64_t layer, bool is_last, Behaviour& behaviour,
                      uint32_t seed)
-    : is_first_(is_first),
+    : layer_(layer),
       is_last_(is_last),
       behaviour_(behaviour),
       device_("fake:0", 1),
       stream_(device_.NewStream()),
       cache_(pages * kPageSize, std::numeric_limits<int64_t>::min()),
-      random_(seed) {}
+      layer_view_{cache_.data(), DType::kF32, pages, /*kv_heads=*/1, /*head_size=*/1},
+      random_(seed) {
+  CHECK_EQ(layer_view_.page_bytes(), kPageSize * sizeof(int64_t));
+}
 
 FakeStage::~FakeStage() { (void)stream_->Wait(); }
 
 void FakeStage::Forward(const StageStep& step, absl::AnyInvocable<void(StageResult)> ended) {
   stream_->Call([this, &step, ended = std::move(ended)]() mutable {
     absl::Status status = Compute(step);
+    if (status.ok() && step.layer_ended) step.layer_ended(layer_);
     ended({std::move(status), absl::Microseconds(100 + step.batch.rows())});
   });
 }
@@ -85,7 +89,7 @@ absl::Status FakeStage::Compute(const StageStep& step) {
   CHECK_EQ(step.hidden.rows(), batch.rows());
   CHECK_EQ(step.logits.rows(), static_cast<int64_t>(batch.logit_rows.size()));
   float* hidden = step.hidden.as<float>();
-  if (is_first_) {
+  if (layer_ == 0) {
     for (int row = 0; row < batch.rows(); ++row) {
       hidden[row * FakeModel::kHidden] = static_cast<float>(batch.tokens[row]);
     }

@@ -40,20 +40,23 @@ class FakeStage final : public Stage {
     std::atomic<int> copies{0};          // pages copied
   };
 
-  FakeStage(int64_t pages, bool is_first, bool is_last, Behaviour& behaviour, uint32_t seed);
+  // It is one layer, number `layer`.
+  FakeStage(int64_t pages, int64_t layer, bool is_last, Behaviour& behaviour, uint32_t seed);
   ~FakeStage() override;
 
   void Forward(const StageStep& step, absl::AnyInvocable<void(StageResult)> ended) override;
+  absl::Span<const CacheLayer> cache() const override { return {&layer_view_, 1}; }
 
  private:
   absl::Status Compute(const StageStep& step);
 
-  const bool is_first_;
+  const int64_t layer_;
   const bool is_last_;
   Behaviour& behaviour_;
   CpuDevice device_;
   std::unique_ptr<Stream> stream_;
   std::vector<int64_t> cache_;  // [pages][kPageSize] of token codes
+  CacheLayer layer_view_;       // the same bytes
   uint32_t random_;
   int step_ = 0;
 };

@@ -91,9 +91,9 @@ TEST(PipelineTest, AStepThatFailsInOneStageReachesNoOther) {
   bad.fails_at_step = 0;
   CpuDevice device("cpu:0", 1);
   std::vector<std::unique_ptr<Stage>> stages;
-  stages.push_back(std::make_unique<FakeStage>(4, true, false, good, 1));
-  stages.push_back(std::make_unique<FakeStage>(4, false, false, bad, 2));
-  stages.push_back(std::make_unique<FakeStage>(4, false, true, good, 3));
+  stages.push_back(std::make_unique<FakeStage>(4, 0, false, good, 1));
+  stages.push_back(std::make_unique<FakeStage>(4, 1, false, bad, 2));
+  stages.push_back(std::make_unique<FakeStage>(4, 2, true, good, 3));
   PipelineOptions options;
   options.max_rows = 8;
   options.max_logit_rows = 1;
