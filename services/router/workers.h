@@ -11,7 +11,6 @@
 #include "minicpmv/decode/v1/decode_service.pb.h"
 #include "minicpmv/prefill/v1/prefill_service.pb.h"
 #include "minicpmv/vision/v1/vision_service.pb.h"
-#include "services/router/media_bytes.h"
 
 namespace minicpmv::router {
 
@@ -25,8 +24,9 @@ struct WorkerName {
 // One medium that a conversation shows.
 struct RequestMedium {
   std::string digest;  // SHA-256 of its bytes
-  // Held until the reply has ended, so that a lost home costs a put. Null: only workers have them.
-  MediaBytes::Held bytes;
+  // Held until the reply has ended, so that a lost home costs a put. Null: not at hand here;
+  // whoever asks the worker looks for them.
+  std::shared_ptr<const std::string> bytes;
 };
 
 // A call that is open at a worker. Destroyed, it is given up, and nothing is told any more once the
@@ -48,10 +48,11 @@ class Workers {
   virtual ~Workers() = default;
 
   // Offers the medium, sends its bytes if they are wanted, and tells its information, then the end.
-  // Without bytes (null) a worker that does not hold the medium ends it with NOT_FOUND.
+  // NOT_FOUND: the worker does not hold the medium, and nobody here has its bytes.
   virtual std::unique_ptr<Open> PutMedia(const WorkerName& worker,
                                          const common::v1::RequestScope& scope,
-                                         const RequestMedium& medium,
+                                         const std::string& digest,
+                                         std::shared_ptr<const std::string> bytes,
                                          Told<common::v1::MediaInfo> told) = 0;
   virtual std::unique_ptr<Open> EncodeMedia(const WorkerName& worker,
                                             vision::v1::EncodeMediaRequest request,
