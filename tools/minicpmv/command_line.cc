@@ -7,10 +7,12 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "runtime/base/blame.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
@@ -71,6 +73,18 @@ CLI::Validator OneOf(std::vector<std::string> names) {
         return absl::StrCat(Quoted(text), " is none of ", absl::StrJoin(names, ", "));
       },
       "");
+}
+
+// "--stop= QUESTION" would take the question for what the flag lacks.
+absl::Status CheckNoValueIsEmpty(int argc, const char* const* argv) {
+  for (int i = 1; i < argc && absl::string_view(argv[i]) != "--"; ++i) {
+    absl::string_view flag = argv[i];
+    if (absl::StartsWith(flag, "--") && absl::ConsumeSuffix(&flag, "=") &&
+        !absl::StrContains(flag, '=')) {
+      return absl::InvalidArgumentError(absl::StrCat(Quoted(argv[i]), ": no value after the flag"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 // Flags of all that loads a whole model, before they become LocalModelOptions.

@@ -29,6 +29,15 @@ class BadFlagTest(ExecutableTest):
         for flag in flags.split():
             self.assert_refused(flag.split("=")[0], "chat", "Hello", flag)
 
+    def test_takes_nothing_else_for_the_value_that_a_flag_lacks(self):
+        for flag in ("--stop", "--image", "--system", "--messages", "--model", "--kv-dtype", "--devices", "--split",
+                     "--exif", "--threads", "--seed"):
+            self.assert_refused(flag, "chat", f"{flag}=", "Hello")
+            self.assert_refused(flag, "chat", "Hello", f"{flag}=")
+        for subcommand, flag in (("trace", "--out"), ("trace", "--tags"), ("trace", "--force-tokens"),
+                                 ("bench", "--batch"), ("inspect", "--model"), ("tokenize", "--model")):
+            self.assert_refused(flag, subcommand, f"{flag}=", "--json")
+
     def test_names_the_flag_of_other_subcommands(self):
         for words, arguments in (("--out", ["trace", "Hello"]), ("--steps", ["trace", "Hello", "--out=x", "--steps=0"]),
                                  ("--tags", ["trace", "Hello", "--out=x", "--tags=maybe"]),
