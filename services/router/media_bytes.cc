@@ -19,7 +19,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/common/status_proto.h"
 
-namespace minicpmv {
+namespace minicpmv::router {
 namespace {
 
 constexpr absl::string_view kHandlePrefix = "media-";
@@ -131,6 +131,11 @@ absl::StatusOr<std::unique_ptr<MediaBytes::Room>> MediaBytes::Reserve(uint64_t b
 const std::string& MediaBytes::Medium::digest() const { return entry_->key.second; }
 uint64_t MediaBytes::Medium::size() const { return entry_->size; }
 MediaBytes::Medium::~Medium() { owner_.LetGo(entry_); }
+
+std::shared_ptr<const std::string> MediaBytes::Medium::InMemory() const {
+  const std::lock_guard<std::mutex> lock(owner_.mutex_);
+  return entry_->in_files ? nullptr : entry_->bytes;
+}
 
 void MediaBytes::Medium::Load(Loaded loaded) const {
   std::shared_ptr<const std::string> bytes;
@@ -260,4 +265,4 @@ std::pair<int64_t, int64_t> MediaBytes::used() const {
   return {memory_, files_};
 }
 
-}  // namespace minicpmv
+}  // namespace minicpmv::router

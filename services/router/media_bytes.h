@@ -16,7 +16,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/queue.h"
 
-namespace minicpmv {
+namespace minicpmv::router {
 
 // The bytes of media that clients sent, for as long as a request needs them: in memory, and beyond
 // a bound in unlinked temporary files, so that a worker which lost its copy can be given another.
@@ -67,6 +67,9 @@ class MediaBytes {
     Medium& operator=(const Medium&) = delete;
     const std::string& digest() const;  // 32 bytes
     uint64_t size() const;
+
+    // The bytes, where they are in memory to stay; null where they are in a file.
+    std::shared_ptr<const std::string> InMemory() const;
 
     using Loaded = std::function<void(absl::StatusOr<std::shared_ptr<const std::string>>)>;
     // Hands over the bytes: before it returns where they are in memory, else on the files' thread,
@@ -121,4 +124,4 @@ class MediaBytes {
 // SHA-256.
 std::string DigestOf(absl::string_view bytes);
 
-}  // namespace minicpmv
+}  // namespace minicpmv::router

@@ -6,7 +6,7 @@
 
 #include "services/common/status_proto.h"
 
-namespace minicpmv {
+namespace minicpmv::router {
 namespace {
 
 class StandingClock final : public Clock {
@@ -157,4 +157,4 @@ TEST(MediaBytesWithoutAFolderTest, KeepsInMemoryWhatCannotBeWritten) {
 }
 
 }  // namespace
-}  // namespace minicpmv
+}  // namespace minicpmv::router
