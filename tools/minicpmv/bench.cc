@@ -15,6 +15,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/device/thread_pool.h"
 #include "runtime/kernels/cpu/bounds.h"
+#include "tools/minicpmv/bench_progress.h"
 #include "tools/minicpmv/model_folder.h"
 #include "tools/minicpmv/output.h"
 #include "tools/minicpmv/proc_status.h"
@@ -33,7 +34,12 @@ absl::Time Now() { return Clock::Monotonic().Now(); }
 // When the tokens of one sequence came.
 class Watch final : public SequenceObserver {
  public:
-  void OnToken(int32_t) override { times_.push_back(Now()); }
+  explicit Watch(BenchProgress& progress) : progress_(progress) {}
+
+  void OnToken(int32_t) override {
+    times_.push_back(Now());
+    progress_.AddDone(1);
+  }
   void OnEnd(absl::StatusOr<Finish> finish) override { ended_.set_value(std::move(finish)); }
 
   absl::StatusOr<Finish> Wait() { return ended_.get_future().get(); }
@@ -41,6 +47,7 @@ class Watch final : public SequenceObserver {
   const std::vector<absl::Time>& times() const { return times_; }
 
  private:
+  BenchProgress& progress_;
   std::vector<absl::Time> times_;
   std::promise<absl::StatusOr<Finish>> ended_;
 };
@@ -71,13 +78,14 @@ struct Rate {
 
 // Tokens a second in the time in which all sequences of the batch decode.
 absl::StatusOr<Rate> MeasureDecode(LocalModel& model, const BenchOptions& options, int64_t batch,
-                                   double read_bytes) {
+                                   double read_bytes, BenchProgress& progress) {
   std::mt19937 random(kSeed);
   const int64_t new_tokens = NewTokens(options, batch);
+  progress.Begin(absl::StrCat("decode, ", batch), batch * new_tokens, "tokens");
   std::vector<std::unique_ptr<Watch>> watches;
   absl::Status status;
   for (int64_t i = 0; i < batch && status.ok(); ++i) {
-    auto watch = std::make_unique<Watch>();
+    auto watch = std::make_unique<Watch>(progress);
     status = model.engine()
                  .Submit(RandomRequest(model.spec(), options.prompt, new_tokens, random), *watch)
                  .status();
@@ -113,11 +121,12 @@ absl::StatusOr<Rate> MeasureDecode(LocalModel& model, const BenchOptions& option
 }
 
 absl::StatusOr<Rate> MeasurePrefill(LocalModel& model, const BenchOptions& options,
-                                    double fma_flops) {
+                                    double fma_flops, BenchProgress& progress) {
   std::mt19937 random(kSeed);
+  progress.Begin("prefill", kTries, "prompts");
   Rate best;
   for (int i = 0; i < kTries; ++i) {
-    Watch watch;
+    Watch watch(progress);
     RETURN_IF_ERROR(model.engine()
                         .Submit(RandomRequest(model.spec(), options.prompt, 1, random), watch)
                         .status());
@@ -131,8 +140,8 @@ absl::StatusOr<Rate> MeasurePrefill(LocalModel& model, const BenchOptions& optio
 }
 
 // Sub-images of the largest size that slicing makes as a rule.
-absl::StatusOr<Rate> MeasureVision(LocalModel& model, const BenchOptions& options,
-                                   double fma_flops) {
+absl::StatusOr<Rate> MeasureVision(LocalModel& model, const BenchOptions& options, double fma_flops,
+                                   BenchProgress& progress) {
   const ModelSpec& spec = model.spec();
   const int patch = static_cast<int>(spec.vision.patch_size);
   const int side = std::max(1, spec.preprocess.scale_resolution / patch);
@@ -147,11 +156,16 @@ absl::StatusOr<Rate> MeasureVision(LocalModel& model, const BenchOptions& option
                    model.first_device().Allocate(static_cast<size_t>(shape.elements()) *
                                                  SizeOf(model.row_dtype())));
   ASSIGN_OR_RETURN(VisionEncoder* const vision, model.Vision());
+  progress.Begin("vision", kTries * options.slices, "sub-images");
   Rate best;
   for (int i = 0; i < kTries; ++i) {
     const absl::Time start = Now();
+    int64_t told = 0;
     RETURN_IF_ERROR(vision->Encode(sub_images, TensorView(rows->data(), model.row_dtype(), shape),
-                                   [](int64_t) {}));
+                                   [&](int64_t done) {
+                                     progress.AddDone(done - told);
+                                     told = done;
+                                   }));
     best.per_second =
         std::max(best.per_second, options.slices / absl::ToDoubleSeconds(Now() - start));
   }
@@ -169,6 +183,8 @@ struct Figures {
 absl::StatusOr<Figures> Measure(const BenchOptions& options,
                                 const LocalModelOptions& model_options) {
   Figures figures;
+  BenchProgress progress(4 + static_cast<int>(options.batch.size()));
+  progress.Begin("load", 1, "models");
   const absl::Time start = Now();
   ASSIGN_OR_RETURN(const std::unique_ptr<LocalModel> model, LocalModel::Load(model_options));
   RETURN_IF_ERROR(model->Vision().status());
@@ -177,18 +193,22 @@ absl::StatusOr<Figures> Measure(const BenchOptions& options,
   int threads = 0;
   for (const DeviceSpec& device : model_options.devices) threads += device.threads;
   {
+    progress.Begin("bounds", 2, "figures");
     ThreadPool pool(threads);
     figures.read_bytes_per_second =
         MeasureReadBytes(pool, LongestMappedRun(model->checkpoint(), kReadBytes));
+    progress.AddDone(1);
     figures.fma_flops_per_second = MeasureFmaFlops(pool);
   }
-  ASSIGN_OR_RETURN(figures.prefill, MeasurePrefill(*model, options, figures.fma_flops_per_second));
+  ASSIGN_OR_RETURN(figures.prefill,
+                   MeasurePrefill(*model, options, figures.fma_flops_per_second, progress));
   for (const int64_t batch : options.batch) {
-    ASSIGN_OR_RETURN(const Rate rate,
-                     MeasureDecode(*model, options, batch, figures.read_bytes_per_second));
+    ASSIGN_OR_RETURN(const Rate rate, MeasureDecode(*model, options, batch,
+                                                    figures.read_bytes_per_second, progress));
     figures.decode.emplace_back(batch, rate);
   }
-  ASSIGN_OR_RETURN(figures.vision, MeasureVision(*model, options, figures.fma_flops_per_second));
+  ASSIGN_OR_RETURN(figures.vision,
+                   MeasureVision(*model, options, figures.fma_flops_per_second, progress));
   ASSIGN_OR_RETURN(figures.rss_anon_bytes, RssAnonBytes());
   return figures;
 }
