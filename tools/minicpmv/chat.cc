@@ -3,28 +3,37 @@
 #include <unistd.h>
 
 #include <memory>
+#include <utility>
 
 #include "runtime/base/status_macros.h"
-#include "tools/minicpmv/local_reply.h"
+#include "tools/minicpmv/answerer.h"
+#include "tools/minicpmv/local_answerer.h"
 #include "tools/minicpmv/model_folder.h"
 #include "tools/minicpmv/output.h"
-#include "tools/minicpmv/picture_rows.h"
-#include "tools/minicpmv/reply_json.h"
+#include "tools/minicpmv/server_answerer.h"
 #include "tools/minicpmv/terminal.h"
 
 namespace minicpmv {
 namespace {
 
+absl::StatusOr<std::unique_ptr<Answerer>> MakeAnswerer(const ChatOptions& options,
+                                                       const LocalModelOptions& model_options) {
+  if (options.server.has_value()) {
+    ASSIGN_OR_RETURN(std::unique_ptr<sdk::Client> client, ConnectTo(*options.server));
+    return std::make_unique<ServerAnswerer>(std::move(client), options.reply);
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<LocalModel> model, LocalModel::Load(model_options));
+  return std::make_unique<LocalAnswerer>(std::move(model), options.reply);
+}
+
 absl::Status AnswerOnce(const ChatOptions& options, const Conversation& conversation,
-                        LocalModel& model) {
-  PictureRows rows(model, options.reply.max_slices, options.reply.exif);
+                        Answerer& answerer) {
   const auto print = [&](absl::string_view piece) {
     return options.json ? absl::OkStatus() : WriteOutput(piece);
   };
-  ASSIGN_OR_RETURN(const Reply reply,
-                   LocalReply(model).Run(conversation, options.reply, rows, print));
-  RETURN_IF_ERROR(WriteOutput(options.json ? JsonOf(reply) : "\n"));
-  if (options.bill) WriteNotice(BillLineOf(reply));
+  ASSIGN_OR_RETURN(const Answer answer, answerer.Reply(conversation, print));
+  RETURN_IF_ERROR(WriteOutput(options.json ? JsonOf(answer) : "\n"));
+  if (options.bill) WriteNotice(BillLineOf(answer));
   return absl::OkStatus();
 }
 
@@ -32,7 +41,9 @@ absl::Status AnswerOnce(const ChatOptions& options, const Conversation& conversa
 
 absl::Status Chat(const ChatOptions& options) {
   LocalModelOptions model_options = options.model;
-  ASSIGN_OR_RETURN(model_options.folder, ResolveModelFolder(options.model.folder));
+  if (!options.server.has_value()) {
+    ASSIGN_OR_RETURN(model_options.folder, ResolveModelFolder(options.model.folder));
+  }
 
   QuestionOptions question = options.question;
   const bool is_asked = question.text.has_value() || !question.messages.empty();
@@ -40,7 +51,7 @@ absl::Status Chat(const ChatOptions& options) {
     if (options.json) {
       return absl::InvalidArgumentError("--json: a conversation at the terminal has no JSON form");
     }
-    return HoldConversation(options, model_options);
+    return HoldConversation(options, [&] { return MakeAnswerer(options, model_options); });
   }
   if (!is_asked) {
     ASSIGN_OR_RETURN(question.text, ReadStandardInput());
@@ -50,8 +61,8 @@ absl::Status Chat(const ChatOptions& options) {
     }
   }
   ASSIGN_OR_RETURN(const Conversation conversation, ReadQuestion(question));
-  ASSIGN_OR_RETURN(const std::unique_ptr<LocalModel> model, LocalModel::Load(model_options));
-  return AnswerOnce(options, conversation, *model);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Answerer> answerer, MakeAnswerer(options, model_options));
+  return AnswerOnce(options, conversation, *answerer);
 }
 
 }  // namespace minicpmv

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <optional>
+
 #include "absl/status/status.h"
 #include "runtime/engine/local_model.h"
 #include "tools/minicpmv/question.h"
 #include "tools/minicpmv/reply_options.h"
+#include "tools/minicpmv/server_access.h"
 
 namespace minicpmv {
 
@@ -13,6 +16,7 @@ struct ChatOptions {
   ReplyOptions reply;
   bool json = false;  // one object instead of the stream
   bool bill = false;  // a line on standard error after the answer
+  std::optional<ServerAccess> server;  // who answers; unset: this process, with the model
 };
 
 // Answers one question, which may come through a pipe; without any, and with a terminal on standard

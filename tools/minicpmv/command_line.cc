@@ -16,6 +16,7 @@
 #include "runtime/base/blame.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "tools/minicpmv/server_flags.h"
 
 namespace minicpmv {
 namespace {
@@ -274,10 +275,12 @@ class Flags {
     AddTokenize();
     AddInspect();
     AddBench();
+    AddWorkers();
   }
 
   // Nothing: help was asked for, and given.
   absl::StatusOr<std::optional<Command>> Parse(int argc, const char* const* argv) {
+    RETURN_IF_ERROR(CheckNoValueIsEmpty(argc, argv));
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -299,7 +302,8 @@ class Flags {
   }
 
   bool HasSubcommand(const std::string& name) const {
-    for (const CLI::App* const subcommand : {chat_, trace_, tokenize_, inspect_, bench_}) {
+    for (const CLI::App* const subcommand :
+         {chat_, trace_, tokenize_, inspect_, bench_, workers_}) {
       if (subcommand->get_name() == name) return true;
     }
     return false;
@@ -307,10 +311,14 @@ class Flags {
 
   absl::StatusOr<std::optional<Command>> Chosen() const {
     if (chat_->parsed()) {
+      RETURN_IF_ERROR(CheckChatFlags(*chat_, server_flags_));
       ASSIGN_OR_RETURN(LocalModelOptions model, reply_flags_.model.ToOptions());
-      return Command(ChatOptions{std::move(model), reply_flags_.question, reply_flags_.ToReply(),
-                                 json_, bill_});
+      ChatOptions chat = {std::move(model), reply_flags_.question, reply_flags_.ToReply(), json_,
+                          bill_};
+      if (server_flags_.given()) chat.server = server_flags_.ToAccess();
+      return Command(std::move(chat));
     }
+    if (workers_->parsed()) return Command(WorkersOptions{server_flags_.ToAccess(), json_});
     if (trace_->parsed()) {
       ASSIGN_OR_RETURN(LocalModelOptions model, trace_flags_.model.ToOptions());
       ReplyOptions reply = trace_flags_.ToReply();
@@ -332,7 +340,8 @@ class Flags {
   }
 
   void AddChat() {
-    chat_ = app_.add_subcommand("chat", "Answers questions about pictures, in this process");
+    chat_ = app_.add_subcommand("chat",
+                                "Answers questions about pictures, in this process or by a server");
     chat_->footer(
         "Without a question, and with a terminal on standard input, it holds a conversation.\n"
         "Examples:\n"
@@ -341,8 +350,10 @@ class Flags {
         "  minicpmv chat --messages=conversation.json --seed=7 --temperature=0.7\n"
         "  minicpmv chat --max-slices=1 --no-image-id --image=f0.png --image=f1.png \"What happens "
         "in the video?\"\n"
-        "  minicpmv chat --devices=cpu:threads=1,cpu:threads=1 \"Who are you?\"");
+        "  minicpmv chat --devices=cpu:threads=1,cpu:threads=1 \"Who are you?\"\n"
+        "  minicpmv chat --server=127.0.0.1:50070 --image=photo.jpg \"What is in the image?\"");
     AddReplyFlags(*chat_, reply_flags_);
+    AddServerFlags(*chat_, server_flags_, /*is_required=*/false);
     chat_->add_flag("--json", json_, "One JSON object instead of the stream")->group("Answer");
     chat_->add_flag("--bill", bill_, "Seconds by stage and tokens, on standard error")
         ->group("Answer");
@@ -427,10 +438,21 @@ class Flags {
     bench_->add_flag("--json", bench_options_.json, "One JSON object instead of a table");
   }
 
+  void AddWorkers() {
+    workers_ = app_.add_subcommand("workers", "The workers of a fleet, as a router sees them");
+    workers_->footer(
+        "Examples:\n"
+        "  minicpmv workers --server=127.0.0.1:50070\n"
+        "  minicpmv workers --server=127.0.0.1:50070 --json");
+    AddServerFlags(*workers_, server_flags_, /*is_required=*/true);
+    workers_->add_flag("--json", json_, "A JSON list instead of a table");
+  }
+
   CLI::App app_{"Answers questions about pictures with the MiniCPM-V models.", "minicpmv"};
   CLI::App *chat_ = nullptr, *trace_ = nullptr, *tokenize_ = nullptr, *inspect_ = nullptr,
-           *bench_ = nullptr;
+           *bench_ = nullptr, *workers_ = nullptr;
   ReplyFlags reply_flags_, trace_flags_;
+  ServerFlags server_flags_;
   bool json_ = false, bill_ = false;
   std::string out_, force_tokens_, tags_;
   std::optional<int64_t> steps_;

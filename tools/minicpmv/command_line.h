@@ -7,13 +7,14 @@
 #include "tools/minicpmv/bench.h"
 #include "tools/minicpmv/chat.h"
 #include "tools/minicpmv/inspect.h"
+#include "tools/minicpmv/show_workers.h"
 #include "tools/minicpmv/tokenize.h"
 #include "tools/minicpmv/trace.h"
 
 namespace minicpmv {
 
-using Command =
-    std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions, BenchOptions>;
+using Command = std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions,
+                             BenchOptions, WorkersOptions>;
 
 // What the flags ask for; nothing, when that was --help or --version, which are answered here.
 // INVALID_ARGUMENT names the flag.

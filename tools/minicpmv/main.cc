@@ -15,6 +15,7 @@ absl::Status Run(const TraceOptions& options) { return Trace(options); }
 absl::Status Run(const TokenizeOptions& options) { return Tokenize(options); }
 absl::Status Run(const InspectOptions& options) { return Inspect(options); }
 absl::Status Run(const BenchOptions& options) { return Bench(options); }
+absl::Status Run(const WorkersOptions& options) { return ShowWorkers(options); }
 
 absl::Status Main(int argc, const char* const* argv) {
   ASSIGN_OR_RETURN(const std::optional<Command> command, ParseCommandLine(argc, argv));

@@ -2,7 +2,6 @@
 
 #include <iostream>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -14,10 +13,7 @@
 #include "runtime/base/status_macros.h"
 #include "tools/minicpmv/errors.h"
 #include "tools/minicpmv/interrupts.h"
-#include "tools/minicpmv/local_reply.h"
 #include "tools/minicpmv/output.h"
-#include "tools/minicpmv/picture_rows.h"
-#include "tools/minicpmv/reply_json.h"
 
 namespace minicpmv {
 namespace {
@@ -28,8 +24,8 @@ constexpr absl::string_view kWords =
 
 class Session {
  public:
-  Session(const ChatOptions& options, LocalModel& model, Interrupts& interrupts)
-      : options_(options), model_(model), interrupts_(interrupts) {}
+  Session(const ChatOptions& options, Answerer& answerer, Interrupts& interrupts)
+      : options_(options), answerer_(answerer), interrupts_(interrupts) {}
 
   absl::Status Begin() {
     QuestionOptions first = options_.question;
@@ -60,16 +56,16 @@ class Session {
   void Reset() {
     conversation_ = beginning_;
     next_ = Message{"user", {}};
-    rows_.emplace(model_, options_.reply.max_slices, options_.reply.exif);
+    answerer_.Forget();
   }
 
   absl::Status AddPicture(const std::string& path) {
     absl::StatusOr<Picture> picture = ReadPicture(path);
     if (!picture.ok()) return Blame("/image", picture.status());
     conversation_.pictures.push_back(*std::move(picture));
-    if (absl::Status planned = rows_->Plan(conversation_.pictures); !planned.ok()) {
+    if (absl::Status checked = answerer_.CheckLastPicture(conversation_); !checked.ok()) {
       conversation_.pictures.pop_back();
-      return planned;
+      return checked;
     }
     next_.parts.push_back({"", /*is_image=*/true});
     return absl::OkStatus();
@@ -81,25 +77,23 @@ class Session {
     message.parts.push_back({text});
     asked.messages.push_back(std::move(message));
 
-    LocalReply running(model_);
-    interrupts_.Set([&running] { running.Cancel(); });
+    interrupts_.Set([this] { answerer_.Cancel(); });
     absl::Status output;
-    absl::StatusOr<Reply> reply =
-        running.Run(asked, options_.reply, *rows_, [&output](absl::string_view piece) {
-          output = WriteOutput(piece);
-          return output;
-        });
+    absl::StatusOr<Answer> answer = answerer_.Reply(asked, [&output](absl::string_view piece) {
+      output = WriteOutput(piece);
+      return output;
+    });
     interrupts_.Set(nullptr);
     RETURN_IF_ERROR(output);
     RETURN_IF_ERROR(WriteOutput("\n"));
-    if (!reply.ok()) {
-      Complain(reply.status());
+    if (!answer.ok()) {
+      Complain(answer.status());
       return absl::OkStatus();
     }
-    if (options_.bill) WriteNotice(BillLineOf(*reply));
+    if (options_.bill) WriteNotice(BillLineOf(*answer));
     // An answer that never began leaves the question where it was: unasked.
-    if (reply->text.empty()) return absl::OkStatus();
-    asked.messages.push_back(Message{"assistant", {{std::move(reply->text)}}});
+    if (answer->text.empty()) return absl::OkStatus();
+    asked.messages.push_back(Message{"assistant", {{std::move(answer->text)}}});
     conversation_ = std::move(asked);
     next_ = Message{"user", {}};
     return absl::OkStatus();
@@ -110,20 +104,21 @@ class Session {
   }
 
   const ChatOptions& options_;
-  LocalModel& model_;
+  Answerer& answerer_;
   Interrupts& interrupts_;
   Conversation beginning_;  // what every conversation here begins with: the system message, if any
   Conversation conversation_;  // pictures: of `next_`, too
   Message next_;               // as far as it is known before its text
-  std::optional<PictureRows> rows_;
 };
 
 }  // namespace
 
-absl::Status HoldConversation(const ChatOptions& options, const LocalModelOptions& model_options) {
+absl::Status HoldConversation(
+    const ChatOptions& options,
+    absl::FunctionRef<absl::StatusOr<std::unique_ptr<Answerer>>()> make_answerer) {
   Interrupts interrupts;
-  ASSIGN_OR_RETURN(const std::unique_ptr<LocalModel> model, LocalModel::Load(model_options));
-  Session session(options, *model, interrupts);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Answerer> answerer, make_answerer());
+  Session session(options, *answerer, interrupts);
   RETURN_IF_ERROR(session.Begin());
   WriteNotice(kWords);
   std::string line;

@@ -18,6 +18,10 @@ grpc::ChannelArguments ChannelSettings(const ClientOptions& options) {
   settings.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
   settings.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   settings.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // as many as need be
+  // Nobody but the caller decides where requests go and when they are repeated.
+  settings.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  settings.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  settings.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
   if (options.tls && !options.tls->name.empty()) {
     settings.SetSslTargetNameOverride(options.tls->name);
   }

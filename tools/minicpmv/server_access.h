@@ -1,0 +1,23 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "services/common/credentials.h"
+#include "tools/sdk/cpp/client.h"
+
+namespace minicpmv {
+
+// How a fleet is reached, as the flags say it.
+struct ServerAccess {
+  std::vector<std::string> servers;  // routers, "host:port"
+  CredentialOptions credentials;
+  std::string cache_scope;
+};
+
+// INVALID_ARGUMENT names the flag. Errors of Credentials::Load.
+absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(const ServerAccess& access);
+
+}  // namespace minicpmv
