@@ -344,6 +344,9 @@ template <typename Response>
 struct ResponseReceiver {
   std::function<void(Response)> message;
   std::function<void(const absl::Status&)> end;
+  // May be empty. A bidirectional call's: a request has left, or will not any more. Told on gRPC's
+  // threads, possibly beside the others, never after `end`.
+  std::function<void()> written = nullptr;
 };
 
 // A bidirectional call, or with SendLast at once a server stream's.
@@ -379,7 +382,10 @@ class ClientBidi final : public grpc::ClientBidiReactor<Request, Response>,
   void Cancel() override { context_.TryCancel(); }
   size_t waiting() const override { return outbox_.waiting(); }
 
-  void OnWriteDone(bool ok) override { Do(outbox_.Written(ok)); }
+  void OnWriteDone(bool ok) override {
+    Do(outbox_.Written(ok));
+    if (receiver_.written) receiver_.written();
+  }
   void OnReadDone(bool ok) override {
     if (!ok) {
       // The call is over, or will be: whatever waits to be written is dropped.

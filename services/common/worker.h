@@ -25,13 +25,11 @@
 #include "services/common/listeners.h"
 #include "services/common/load_board.h"
 #include "services/common/metrics.h"
+#include "services/common/transfer_version.h"
 
 namespace minicpmv {
 
 class Links;
-
-// What of minicpmv.transfer we speak.
-inline constexpr uint32_t kFirstTransferVersion = 1, kLastTransferVersion = 1;
 
 struct WorkerOptions {
   std::string id;             // "": derived from the address
