@@ -24,11 +24,13 @@ constexpr int kKeepaliveMs = 20'000, kKeepaliveTimeoutMs = 20'000;
 constexpr int kHandshakeMs = 10'000;
 constexpr int kIdleMs = 600'000;
 
-class Reflection final : public grpc::ServerBuilderOption {
+// Linking the reflection library adds it to every server.
+class NoReflection final : public grpc::ServerBuilderOption {
  public:
   void UpdateArguments(grpc::ChannelArguments*) override {}
   void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+    const std::string name = grpc::reflection::ProtoServerReflectionPlugin().name();
+    std::erase_if(*plugins, [&](const auto& plugin) { return plugin->name() == name; });
   }
 };
 
@@ -65,7 +67,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ListenAddress& liste
   grpc::ResourceQuota quota("server");
   quota.Resize(static_cast<size_t>(options.buffer_bytes));
   builder.SetResourceQuota(quota);
-  if (options.reflection) builder.SetOption(std::make_unique<Reflection>());
+  if (!options.reflection) builder.SetOption(std::make_unique<NoReflection>());
   for (grpc::Service* const service : services) builder.RegisterService(service);
 
   std::unique_ptr<Server> server(new Server);

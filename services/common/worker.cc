@@ -10,6 +10,7 @@
 #include "runtime/base/check.h"
 #include "services/common/incarnation.h"
 #include "services/common/status_proto.h"
+#include "services/common/transfer_version.h"
 
 namespace minicpmv {
 namespace {

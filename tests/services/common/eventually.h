@@ -18,10 +18,9 @@ template <typename T>
 class Told {
  public:
   void Add(T value) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      values_.push_back(std::move(value));
-    }
+    // Told under the lock: whoever waits may destroy this as soon as it is free.
+    const std::lock_guard<std::mutex> lock(mutex_);
+    values_.push_back(std::move(value));
     changed_.notify_all();
   }
   // The next one; nothing if none comes.
