@@ -514,6 +514,7 @@ class Engine::Core {
       const Scheduler::Piece& piece = flight.step.pieces[i];
       Live& live = *flight.lives[i];
       const int64_t end = piece.first + piece.count;
+      live.finish.busy += flight.result.busy;
       if (flight.result.status.ok()) {
         totals_.prompt_tokens += std::clamp<int64_t>(live.given - piece.first, 0, piece.count);
         Remember(piece.sequence, live, end);

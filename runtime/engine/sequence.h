@@ -57,6 +57,7 @@ struct Finish {
   absl::Time started;      // the first step that names it was issued
   absl::Time prompt_done;  // all tokens it came with are computed, and the first new one is chosen
   absl::Time ended;
+  absl::Duration busy;  // sum over the steps that name it of their stages' work
 };
 
 // Sees one sequence. Called on the engine's thread, one call at a time: must not block; may submit,
