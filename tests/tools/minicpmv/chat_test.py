@@ -73,6 +73,16 @@ class ChatTest(ExecutableTest):
             {"role": "user", "content": HOW_MANY}])
         self.assertIn("2", self.answer("chat", f"--messages={messages}"))
 
+    def test_takes_messages_of_one_role_in_a_row(self):
+        def prompt_tokens(*roles):
+            messages = self.write_json("messages.json", [{"role": role, "content": "Who are you?"} for role in roles])
+            return self.reply(f"--messages={messages}")["usage"]["prompt_tokens"]
+
+        one, two = prompt_tokens("user"), prompt_tokens("user", "user")
+        self.assertEqual(prompt_tokens("user", "user", "user") - two, two - one)
+        self.assertEqual(prompt_tokens("user", "assistant", "assistant", "user"),
+                         prompt_tokens("user", "assistant", "user", "user"))
+
     def test_cuts_at_stop_texts(self):
         reply = self.reply(f"--image={DIAMONDS}", HOW_MANY, "--stop=amonds", "--stop=never")
         self.assertEqual((reply["text"], reply["finish_reason"]), ("There are 2 di", "stop"))
