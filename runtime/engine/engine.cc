@@ -313,11 +313,13 @@ class Engine::Core {
       totals_.prefix_hit_tokens += live.held;
     }
     TellRowsReady(id, live);
+    if (live.landing == nullptr && live.prefill == nullptr) return;
+    PublishStats();
     if (live.landing != nullptr) {
       const absl::Span<const int32_t> pages = scheduler_.pages(id);
       live.landing->OnAdmitted(LandingPages(
           pipeline_.cache(), {pages.begin(), pages.end()}, live.held, live.prompt()));
-    } else if (live.prefill != nullptr) {
+    } else {
       live.prefill->OnAdmitted(live.held);
     }
   }
@@ -592,7 +594,10 @@ class Engine::Core {
 
   void CollectEndings() {
     for (SequenceId id : scheduler_.TakeRecalls()) news_.push_back(Recalled{lives_[id].get()});
-    for (const Scheduler::Ending& ending : scheduler_.TakeEndings()) news_.push_back(ending);
+    for (const Scheduler::Ending& ending : scheduler_.TakeEndings()) {
+      totals_.preempted += ending.end == Scheduler::End::kPreempted;
+      news_.push_back(ending);
+    }
   }
 
   void Deliver() {
@@ -654,10 +659,6 @@ class Engine::Core {
     totals_.landing_pages = scheduler_.landing_pages();
     totals_.held_pages = totals_.pages - totals_.free_pages - totals_.cached_pages -
                          totals_.landing_pages;
-    for (const News& news : news_) {
-      const auto* ending = std::get_if<Scheduler::Ending>(&news);
-      totals_.preempted += ending != nullptr && ending->end == Scheduler::End::kPreempted;
-    }
     const std::lock_guard<std::mutex> lock(mutex_);
     stats_ = totals_;
   }
