@@ -1,0 +1,32 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "absl/status/statusor.h"
+#include "tools/minicpmv/command_line.h"
+
+namespace minicpmv {
+
+// A subcommand with its flags, and what they ask for once they have been parsed: INVALID_ARGUMENT
+// names the flag.
+struct Subcommand {
+  CLI::App* app = nullptr;
+  std::function<absl::StatusOr<Command>()> to_command;
+};
+
+// Each adds one to the command line, which outlives it.
+
+// answers.cc
+Subcommand AddChat(CLI::App& root);
+Subcommand AddTrace(CLI::App& root);
+
+// local_tools.cc
+Subcommand AddTokenize(CLI::App& root);
+Subcommand AddInspect(CLI::App& root);
+Subcommand AddBench(CLI::App& root);
+
+// fleet_tools.cc
+Subcommand AddWorkers(CLI::App& root);
+
+}  // namespace minicpmv
