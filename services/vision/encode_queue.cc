@@ -10,7 +10,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/common/test_points.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 namespace {
 
 // How much the newest batch weighs in a measured rate.
@@ -485,4 +485,4 @@ bool EncodeQueue::EncodeBatch(std::vector<Piece> pieces) {
   return true;
 }
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

@@ -25,7 +25,7 @@
 #include "services/vision/slice_encoder.h"
 #include "services/vision/vision_metrics.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 
 // A medium's sub-images in the order of its plan. Shared, for whichever parcel or batch looks last
 // decides how long they are kept. The queue outlives them.
@@ -192,4 +192,4 @@ class EncodeQueue {
   std::thread opener_, encoder_thread_;
 };
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

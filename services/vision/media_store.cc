@@ -14,7 +14,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/common/status_proto.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 namespace {
 
 // Digests have one length, so no two pairs make one key.
@@ -137,4 +137,4 @@ absl::StatusOr<MediaStore::Pin> MediaUpload::Finish() && {
                                {std::move(bytes_), *std::move(info)});
 }
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

@@ -14,7 +14,7 @@
 #include "runtime/media/image.h"
 #include "services/vision/pinned_cache.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 
 inline constexpr size_t kDigestBytes = 32;           // SHA-256
 inline constexpr size_t kMaxScopeBytes = 64;         // of a cache scope
@@ -68,6 +68,7 @@ class MediaUpload {
   // The next bytes. DATA_LOSS: not where the last ones ended, or more than was offered.
   // INVALID_ARGUMENT: more at once than a chunk may have.
   absl::Status Add(uint64_t offset, absl::string_view data);
+  size_t size() const { return size_; }
   size_t received() const { return bytes_.size(); }
   bool is_complete() const { return bytes_.size() == size_; }
 
@@ -97,4 +98,4 @@ class MediaUpload {
 // RESOURCE_EXHAUSTED stays what it is.
 absl::Status RejectionOf(const absl::Status& status);
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

@@ -14,7 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "runtime/base/check.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 
 // Values by key within a bound of bytes. A value that is pinned stays; of the others the least
 // recently used ones go when room is wanted. Thread-safe; outlives its pins and rooms.
@@ -177,4 +177,4 @@ class PinnedCache {
   size_t reserved_ = 0;  // beside bytes_
 };
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

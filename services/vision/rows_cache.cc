@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 namespace {
 
 size_t BytesOf(const RowsShape& shape) {
@@ -48,4 +48,4 @@ absl::StatusOr<std::optional<RowsCache::Place>> RowsCache::Reserve() {
   return std::optional<Place>(std::move(place));
 }
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

@@ -14,7 +14,7 @@
 #include "runtime/tensor/tensor.h"
 #include "services/vision/pinned_cache.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 
 // Embedding rows of one slice, on the device: [queries, hidden].
 struct SliceRows {
@@ -72,4 +72,4 @@ class RowsCache {
   PinnedCache<SliceRows> rows_;
 };
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

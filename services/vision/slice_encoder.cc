@@ -7,7 +7,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/media/patches.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 
 absl::Status TowerEncoder::Encode(absl::Span<const Image* const> slices,
                                   absl::Span<const TensorView> rows) {
@@ -41,4 +41,4 @@ absl::Status TowerEncoder::Encode(absl::Span<const Image* const> slices,
   return kernels_.stream().Wait();
 }
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

@@ -7,7 +7,7 @@
 #include "runtime/model/vision_encoder.h"
 #include "services/vision/rows_cache.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 
 // Makes rows of slices that lie anywhere. One thread at a time.
 class SliceEncoder {
@@ -36,4 +36,4 @@ class TowerEncoder final : public SliceEncoder {
   SliceRows batch_;  // [slices * queries, hidden] of the largest batch so far
 };
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

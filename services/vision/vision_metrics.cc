@@ -5,7 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "services/common/status_proto.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 namespace {
 
 constexpr char kMedia[] = "minicpmv_media_total";
@@ -62,4 +62,4 @@ void VisionMetrics::CountReject(const absl::Status& status) {
   metrics_.Counter(kRejects, kRejectsWords, {{"reason", ReasonLabel(status)}}).Increment();
 }
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

@@ -4,7 +4,7 @@
 #include "absl/strings/string_view.h"
 #include "services/common/metrics.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 
 // The series of the vision role, with zero from the moment this is made.
 class VisionMetrics {
@@ -29,4 +29,4 @@ class VisionMetrics {
   Metrics& metrics_;
 };
 
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

@@ -14,7 +14,7 @@
 #include "services/common/status_proto.h"
 #include "tests/services/vision/pictures.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 namespace {
 
 using ::testing::ElementsAre;
@@ -375,4 +375,4 @@ TEST_F(EncodeQueueTest, TellsItsLoad) {
 }
 
 }  // namespace
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

@@ -8,7 +8,7 @@
 #include "services/common/status_proto.h"
 #include "tests/services/vision/pictures.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 namespace {
 
 absl::StatusOr<MediaStore::Pin> Put(MediaStore& store, const std::string& scope,
@@ -151,4 +151,4 @@ TEST(MediaStoreTest, KeepsTheFirstOfTwoUploadsOfOneMedium) {
 }
 
 }  // namespace
-}  // namespace minicpmv
+}  // namespace minicpmv::vision

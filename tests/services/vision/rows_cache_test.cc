@@ -9,7 +9,7 @@
 #include "runtime/device/cpu_device.h"
 #include "tests/services/vision/pictures.h"
 
-namespace minicpmv {
+namespace minicpmv::vision {
 namespace {
 
 constexpr size_t kSliceBytes = 2 * 8 * 4;
@@ -99,4 +99,4 @@ TEST(RowsKeyTest, DiffersWithEverythingThatRowsDependOn) {
 }
 
 }  // namespace
-}  // namespace minicpmv
+}  // namespace minicpmv::vision
