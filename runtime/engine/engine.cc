@@ -419,7 +419,10 @@ class Engine::Core {
     if (!flight.shows.empty()) {
       pipeline_.layer_ended(slot) = [this, &flight](int64_t layer) { ShowPages(flight, layer); };
     }
-    if (flights_out_++ == 0) oldest_step_ = flight.step.id;
+    if (flights_out_++ == 0) {
+      oldest_step_ = flight.step.id;
+      oldest_since_ = now;
+    }
     pipeline_.Issue(slot, [this, slot](StageResult result) {
       Choose(slot, std::move(result));
       Tell(StepEnded{slot});
@@ -547,6 +550,7 @@ class Engine::Core {
     totals_.last_step = flight.result.busy;
     ++oldest_step_;
     --flights_out_;
+    oldest_since_ = now;
     CollectEndings();
   }
 
@@ -655,6 +659,11 @@ class Engine::Core {
     totals_.landings = scheduler_.landings();
     totals_.pages = pool_.pages();
     totals_.free_pages = pool_.free_pages();
+    totals_.step_since.reset();
+    if (flights_out_ > 0) {
+      totals_.step_since = oldest_since_;
+      totals_.predicted_step = scheduler_.cost().Predict(OldestFlight().step.size);
+    }
     totals_.cached_pages = pool_.idle_pages();
     totals_.landing_pages = scheduler_.landing_pages();
     totals_.held_pages = totals_.pages - totals_.free_pages - totals_.cached_pages -
@@ -672,6 +681,7 @@ class Engine::Core {
   absl::flat_hash_map<SequenceId, std::unique_ptr<Live>> lives_;
   std::vector<Flight> flights_;  // [depth]; a step's is its number modulo depth, as is its slot
   int64_t oldest_step_ = 0;      // that is out
+  absl::Time oldest_since_;      // it is the oldest
   int flights_out_ = 0;
   std::vector<News> news_;
   EngineStats totals_;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -44,6 +45,10 @@ struct EngineStats {
   int64_t prefix_hit_tokens = 0;    // of them, those it held
   absl::Duration busy;       // sum over the steps of their stages' work
   absl::Duration last_step;  // of the last one
+  // The oldest step that is out: since when nothing lies before it, by the engine's clock, and how
+  // long it was predicted to take (zero: nothing was measured yet). Unset: no step is out.
+  std::optional<absl::Time> step_since;
+  absl::Duration predicted_step;
 };
 
 // Many sequences through one pipeline. One thread plans, issues and books; it never computes, and

@@ -332,5 +332,144 @@ TEST_F(SchedulerTest, APromptAdvancesThoughDecodesAloneFillTheBudget) {
   for (SequenceId id : {1, 2, 3}) scheduler_->Cancel(id);
 }
 
+Scheduler::Sequence Landing(int64_t tokens, int64_t max_tokens) {
+  Scheduler::Sequence sequence = Prompt(tokens, max_tokens);
+  sequence.waits = false;
+  sequence.lands = true;
+  return sequence;
+}
+
+std::vector<std::string> Text(const std::vector<Scheduler::Admission>& admissions) {
+  std::vector<std::string> texts;
+  for (const auto& [id, held] : admissions) texts.push_back(absl::StrCat(id, " holds ", held));
+  return texts;
+}
+
+TEST_F(SchedulerTest, ALandingDecodesItsLastTokenFirst) {
+  Start(100);
+  ASSERT_TRUE(scheduler_->Add(1, Landing(40, 42)).ok());
+  EXPECT_THAT(Text(scheduler_->TakeAdmissions()), ElementsAre("1 holds 0"));
+  EXPECT_THAT(Plan(), ElementsAre("nothing"));
+  EXPECT_EQ(scheduler_->landing_pages(), 3);
+  scheduler_->Landed(1);
+  EXPECT_EQ(scheduler_->landing_pages(), 0);
+  EXPECT_THAT(Plan(), ElementsAre("1:[39,40)+1!"));
+  Commit();
+  EXPECT_THAT(Plan(), ElementsAre("1:[40,41)+1!"));
+  Commit(1);
+  EXPECT_THAT(Endings(), ElementsAre("1 done"));
+}
+
+TEST_F(SchedulerTest, AnAdoptedLandingComputesAllButTheLastTokenInChunks) {
+  options_.depth = 3;
+  Start(100);
+  ASSERT_TRUE(scheduler_->Add(1, Landing(40, 42)).ok());
+  scheduler_->Compute(1);
+  EXPECT_THAT(Plan(), ElementsAre("1:[0,32)"));
+  EXPECT_THAT(Plan(), ElementsAre("1:[32,39)"));
+  EXPECT_THAT(Plan(), ElementsAre("nothing"));
+  Commit();
+  Commit();
+  EXPECT_THAT(Plan(), ElementsAre("1:[39,40)+1!"));
+  Commit(1);
+  EXPECT_THAT(Endings(), ElementsAre("1 done"));
+}
+
+TEST_F(SchedulerTest, WhatDoesNotWaitIsLetInAtOnceOrNotAtAllAndOvertakesNobody) {
+  Start(8);
+  ASSERT_TRUE(scheduler_->Add(1, Landing(40, 80)).ok());  // and the headroom: four pages
+  EXPECT_TRUE(absl::IsResourceExhausted(scheduler_->Add(2, Landing(60, 80))));
+  ASSERT_TRUE(scheduler_->Add(3, Prompt(60, 80)).ok());
+  EXPECT_EQ(scheduler_->waiting(), 1);
+  EXPECT_TRUE(absl::IsResourceExhausted(scheduler_->Add(4, Landing(2, 4)))) << "another waits";
+  scheduler_->Cancel(1);
+  EXPECT_THAT(Plan(), ElementsAre("3:[0,32)"));
+  scheduler_->Cancel(3);
+  Commit();
+  EXPECT_EQ(pool_->free_pages(), 8);
+}
+
+TEST_F(SchedulerTest, APrefillLeavesNoPageToGrowInto) {
+  Start(4);
+  Scheduler::Sequence prefill = Prompt(32, 0);
+  prefill.samples = prefill.waits = false;
+  ASSERT_TRUE(scheduler_->Add(1, prefill).ok());
+  ASSERT_TRUE(scheduler_->Add(2, prefill).ok());
+  EXPECT_EQ(pool_->free_pages(), 0);
+  scheduler_->Cancel(1);
+  scheduler_->Cancel(2);
+}
+
+TEST_F(SchedulerTest, PagesThatAreReadStayAndTheSequenceWithThem) {
+  Start(4);
+  Scheduler::Sequence prefill = Prompt(32, 0);
+  prefill.samples = prefill.waits = false;
+  ASSERT_TRUE(scheduler_->Add(1, prefill).ok());
+  EXPECT_THAT(Plan(), ElementsAre("1:[0,32)"));
+  scheduler_->Hold(1, 2);
+  Commit();
+  EXPECT_THAT(Endings(), IsEmpty());
+  scheduler_->Release(1, 1);
+  EXPECT_EQ(pool_->free_pages(), 2);
+  scheduler_->Release(1, 1);
+  EXPECT_THAT(Endings(), ElementsAre("1 done"));
+  EXPECT_EQ(pool_->free_pages(), 4);
+}
+
+TEST_F(SchedulerTest, ALandingGivesWayToAnOlderSequenceOnlyOnceItIsNotWritten) {
+  options_.headroom = 0;
+  Start(4);
+  ASSERT_TRUE(scheduler_->Add(1, Prompt(32, 60)).ok());
+  Plan();
+  Commit();
+  ASSERT_TRUE(scheduler_->Add(2, Landing(16, 20)).ok());
+  for (int i = 0; i < 16; ++i) {
+    EXPECT_THAT(Plan(), ElementsAre(absl::StrCat("1:[", 32 + i, ",", 33 + i, ")+1!")));
+    Commit();
+  }
+  EXPECT_EQ(pool_->free_pages(), 0);
+  EXPECT_THAT(Plan(), ElementsAre("nothing"));
+  EXPECT_THAT(scheduler_->TakeRecalls(), ElementsAre(2));
+  EXPECT_THAT(Plan(), ElementsAre("nothing"));
+  EXPECT_THAT(scheduler_->TakeRecalls(), IsEmpty());
+  scheduler_->Cancel(2);
+  EXPECT_THAT(Endings(), ElementsAre("2 preempted"));
+  EXPECT_THAT(Plan(), ElementsAre("1:[48,49)+1!"));
+  scheduler_->Cancel(1);
+  Commit();
+}
+
+TEST_F(SchedulerTest, TakesOverWhatIsRememberedAndGivesItUpBeforeAnybodyGoes) {
+  options_.headroom = 0;
+  Start(4);
+  const std::vector<PageKey> keys = PageKeysOf(PrefixContext(), std::vector<int32_t>(48, 7), {});
+  Scheduler::Sequence prompt = Prompt(40, 42);
+  prompt.keys = {keys[0], keys[1]};
+  ASSERT_TRUE(scheduler_->Add(1, prompt).ok());
+  EXPECT_THAT(Plan(), ElementsAre("1:[0,32)"));
+  scheduler_->Remember(1, absl::MakeConstSpan(keys).first(2));
+  Commit();
+  EXPECT_THAT(Plan(), ElementsAre("1:[32,40)+1!"));
+  Commit(1);
+  EXPECT_THAT(Endings(), ElementsAre("1 done"));
+  EXPECT_EQ(pool_->idle_pages(), 2);
+  scheduler_->TakeAdmissions();
+
+  ASSERT_TRUE(scheduler_->Add(2, prompt).ok());
+  EXPECT_THAT(Plan(), ElementsAre("2:[32,40)+1!"));
+  EXPECT_THAT(Text(scheduler_->TakeAdmissions()), ElementsAre("2 holds 32"));
+  EXPECT_EQ(pool_->idle_pages(), 0);
+  Commit(2);
+  Endings();
+
+  ASSERT_TRUE(scheduler_->Add(3, Prompt(60, 62)).ok());
+  EXPECT_THAT(Plan(), ElementsAre("3:[0,32)"));
+  EXPECT_EQ(pool_->idle_pages(), 0);
+  EXPECT_EQ(pool_->free_pages(), 0);
+  scheduler_->Cancel(3);
+  Commit();
+  EXPECT_EQ(pool_->free_pages(), 4);
+}
+
 }  // namespace
 }  // namespace minicpmv
