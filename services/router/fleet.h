@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,10 @@ class Fleet {
   // `lost` is called once, later, when that life of the worker is lost (soon, if it is already).
   [[nodiscard]] std::unique_ptr<Opened> Open(const WorkerName& worker, common::v1::Role role,
                                              const Work& work, std::function<void()> lost);
+  // The worker had no room for such work: none is placed there before it reports again.
+  void NoteRefusal(const WorkerName& worker, common::v1::Role role);
+  // That life of the worker can be asked, as far as is known.
+  bool IsUp(const WorkerName& worker) const;
   // How long a call there may go without any sign of life.
   absl::Duration Patience(const WorkerName& worker) const;
 
@@ -111,6 +116,7 @@ class Fleet {
     StreamId id = 0;                // of the stream
     uint64_t opened = 0, reports = 0;  // since the stream was opened
     absl::Time last_report;
+    std::set<common::v1::Role> full;  // since then
     bool is_lost = false;
   };
 
