@@ -59,9 +59,9 @@ absl::StatusOr<std::vector<TensorView>> Landings::Place(const ParcelLabel& label
   uint64_t room = 0;
   for (const TensorView& place : *places) room += place.bytes();
   if (room != label.bytes) {
-    absl::Status status = absl::InvalidArgumentError(absl::StrCat(
-        "the parcel has ", label.bytes, " bytes, its places in landing ", label.landing.slot,
-        " have ", room));
+    absl::Status status = absl::InvalidArgumentError(
+        absl::StrCat("the parcel has ", label.bytes, " bytes, its places in landing ",
+                     label.landing.slot, " have ", room));
     Landed(label, status);
     return status;
   }

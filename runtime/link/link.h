@@ -48,7 +48,7 @@ struct ParcelLabel {
   int64_t count = 0;
   int64_t width = 0;  // kPixels: of the slice, in pixels; else 0
   DType dtype = DType::kF32;
-  uint64_t bytes = 0;   // of the content; in [1, kMaxParcelBytes]
+  uint64_t bytes = 0;  // of the content; in [1, kMaxParcelBytes]
 };
 
 // What is sent: pieces that lie anywhere and together are the content, in order. They stay alive
@@ -61,7 +61,8 @@ struct Parcel {
 // Called once, on any thread, when a parcel has ended: OK once the receiver has the bytes in place;
 // ABORTED if one of the three numbers is no longer current; UNAVAILABLE if the link broke or was
 // closed; DATA_LOSS if what arrived is not what was sent; CANCELLED: see Link::Drop;
-// INVALID_ARGUMENT for a label with a number that is negative or too large; else what the inbox answered. It must not block; it may send.
+// INVALID_ARGUMENT for a label with a number that is negative or too large; else what the inbox
+// answered. It must not block; it may send.
 using Ticket = absl::AnyInvocable<void(absl::Status)>;
 
 // Where parcels for one process arrive. Called by any thread of any link; must not block.

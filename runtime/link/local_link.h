@@ -34,7 +34,7 @@ class LocalLink final : public Link {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<WaitingParcel> waiting_;  // guarded by mutex_
-  bool is_ending_ = false;       // guarded by mutex_
+  bool is_ending_ = false;             // guarded by mutex_
   std::thread thread_;
 };
 

@@ -32,10 +32,9 @@ absl::Status CheckLabel(const ParcelLabel& label) {
 }
 
 std::vector<WaitingParcel> TakeFor(const LandingName& landing, std::deque<WaitingParcel>& line) {
-  const auto taken =
-      std::stable_partition(line.begin(), line.end(), [&](const WaitingParcel& waiting) {
-        return waiting.parcel.label.landing != landing;
-      });
+  const auto taken = std::stable_partition(
+      line.begin(), line.end(),
+      [&](const WaitingParcel& waiting) { return waiting.parcel.label.landing != landing; });
   std::vector<WaitingParcel> result(std::make_move_iterator(taken),
                                     std::make_move_iterator(line.end()));
   line.erase(taken, line.end());

@@ -25,10 +25,10 @@ absl::StatusOr<transfer::v1::OpenLinkResponse> Arrivals::Open(
   ASSIGN_OR_RETURN(const std::string key, KeyOf(request.sender(), request.receiver()));
   const uint32_t version = std::min(request.last_version(), kLastTransferVersion);
   if (version < std::max(request.first_version(), kFirstTransferVersion)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "no common transfer version: the sender speaks ", request.first_version(), " to ",
-        request.last_version(), ", this worker ", kFirstTransferVersion, " to ",
-        kLastTransferVersion));
+    return absl::FailedPreconditionError(
+        absl::StrCat("no common transfer version: the sender speaks ", request.first_version(),
+                     " to ", request.last_version(), ", this worker ", kFirstTransferVersion,
+                     " to ", kLastTransferVersion));
   }
   if (request.layout_fingerprint() != options_.layout_fingerprint) {
     return absl::FailedPreconditionError("the layouts of pages and rows differ");
@@ -65,12 +65,14 @@ absl::StatusOr<transfer::v1::OpenLinkResponse> Arrivals::Open(
 
 void Arrivals::Deliver(std::shared_ptr<Delivery::Stream> stream) {
   std::make_shared<Delivery>(std::move(stream), options_, inbox_, observer_, thread_)
-      ->Start([this](const transfer::v1::LinkLife& life,
-                     std::shared_ptr<Delivery> delivery) { return Bind(life, std::move(delivery)); },
-              [this](const transfer::v1::LinkLife& life) {
-                const absl::StatusOr<std::string> key = KeyOf(life.sender(), life.receiver());
-                if (key.ok()) Forget(*key, life.link_epoch());
-              });
+      ->Start(
+          [this](const transfer::v1::LinkLife& life, std::shared_ptr<Delivery> delivery) {
+            return Bind(life, std::move(delivery));
+          },
+          [this](const transfer::v1::LinkLife& life) {
+            const absl::StatusOr<std::string> key = KeyOf(life.sender(), life.receiver());
+            if (key.ok()) Forget(*key, life.link_epoch());
+          });
 }
 
 void Arrivals::Close(const transfer::v1::LinkLife& life,

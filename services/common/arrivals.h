@@ -50,9 +50,9 @@ class Arrivals {
   Inbox& inbox_;
   LinkObserver& observer_;
   std::mutex mutex_;
-  uint64_t last_epoch_ = 0;           // guarded by mutex_
+  uint64_t last_epoch_ = 0;            // guarded by mutex_
   std::map<std::string, Life> lives_;  // guarded by mutex_
-  PostThread thread_;                 // for deadlines
+  PostThread thread_;                  // for deadlines
 };
 
 }  // namespace minicpmv

@@ -339,7 +339,8 @@ class RequestStream {
 };
 
 // Where responses of a call go. `message` and `end` are told on gRPC's threads, one at a time;
-// `end` once, last.
+// `end` once, last, when the call holds its channel no more: whoever made the channel keeps it until
+// then, for gRPC does not bear that one of its own threads ends the last channel of a process.
 template <typename Response>
 struct ResponseReceiver {
   std::function<void(Response)> message;
@@ -397,9 +398,10 @@ class ClientBidi final : public grpc::ClientBidiReactor<Request, Response>,
     this->StartRead(&response_);
   }
   void OnDone(const grpc::Status& status) override {
-    receiver_.end(FromGrpc(status));
-    receiver_ = {};
-    const auto self = std::move(self_);
+    const ResponseReceiver<Response> receiver = std::move(receiver_);
+    const absl::Status end = FromGrpc(status);
+    self_ = nullptr;  // may be the end of this
+    receiver.end(end);
   }
 
  private:
@@ -450,9 +452,10 @@ class ClientStream final : public grpc::ClientReadReactor<Response> {
     this->StartRead(&response_);
   }
   void OnDone(const grpc::Status& status) override {
-    receiver_.end(FromGrpc(status));
-    receiver_ = {};
-    const auto self = std::move(self_);
+    const ResponseReceiver<Response> receiver = std::move(receiver_);
+    const absl::Status end = FromGrpc(status);
+    self_ = nullptr;  // may be the end of this
+    receiver.end(end);
   }
 
  private:
@@ -477,12 +480,11 @@ class ClientUnary final {
     call->request_ = std::move(request);
     if (prepare) prepare(call->context_);
     start(&call->context_, &call->request_, &call->response_,
-          [call, end = std::move(end)](const grpc::Status& status) {
-            if (status.ok()) {
-              end(std::move(call->response_));
-            } else {
-              end(FromGrpc(status));
-            }
+          [call, end = std::move(end)](const grpc::Status& status) mutable {
+            absl::StatusOr<Response> result = std::move(call->response_);
+            if (!status.ok()) result = FromGrpc(status);
+            call = nullptr;
+            end(std::move(result));
           });
     return call;
   }

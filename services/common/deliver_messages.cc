@@ -48,23 +48,34 @@ void ForEachSpan(const std::vector<grpc::Slice>& slices, size_t skip, Take take)
 
 transfer::v1::DType ToProto(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return transfer::v1::DTYPE_F32;
-    case DType::kBF16: return transfer::v1::DTYPE_BF16;
-    case DType::kF16: return transfer::v1::DTYPE_F16;
-    case DType::kI32: return transfer::v1::DTYPE_I32;
-    case DType::kU8: return transfer::v1::DTYPE_U8;
+    case DType::kF32:
+      return transfer::v1::DTYPE_F32;
+    case DType::kBF16:
+      return transfer::v1::DTYPE_BF16;
+    case DType::kF16:
+      return transfer::v1::DTYPE_F16;
+    case DType::kI32:
+      return transfer::v1::DTYPE_I32;
+    case DType::kU8:
+      return transfer::v1::DTYPE_U8;
   }
   return transfer::v1::DTYPE_UNSPECIFIED;
 }
 
 absl::StatusOr<DType> FromProto(transfer::v1::DType dtype) {
   switch (dtype) {
-    case transfer::v1::DTYPE_F32: return DType::kF32;
-    case transfer::v1::DTYPE_BF16: return DType::kBF16;
-    case transfer::v1::DTYPE_F16: return DType::kF16;
-    case transfer::v1::DTYPE_I32: return DType::kI32;
-    case transfer::v1::DTYPE_U8: return DType::kU8;
-    default: return absl::InvalidArgumentError(absl::StrCat("label.dtype is ", int{dtype}));
+    case transfer::v1::DTYPE_F32:
+      return DType::kF32;
+    case transfer::v1::DTYPE_BF16:
+      return DType::kBF16;
+    case transfer::v1::DTYPE_F16:
+      return DType::kF16;
+    case transfer::v1::DTYPE_I32:
+      return DType::kI32;
+    case transfer::v1::DTYPE_U8:
+      return DType::kU8;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat("label.dtype is ", int{dtype}));
   }
 }
 

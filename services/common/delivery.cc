@@ -26,8 +26,7 @@ Delivery::Delivery(std::shared_ptr<Stream> stream, const TransferOptions& option
       options_(options),
       inbox_(inbox),
       observer_(observer),
-      thread_(thread),
-      credit_(options.strips) {}
+      thread_(thread) {}
 
 void Delivery::Start(Bind bind, absl::AnyInvocable<void(const transfer::v1::LinkLife&)> ended) {
   bind_ = std::move(bind);
@@ -35,9 +34,8 @@ void Delivery::Start(Bind bind, absl::AnyInvocable<void(const transfer::v1::Link
   // The stream lets go of these when the call is over.
   const std::shared_ptr<Delivery> self = shared_from_this();
   stream_->OnGone([self] { self->GiveUp(absl::UnavailableError("the sender has gone")); });
-  stream_->Receive([self](std::optional<grpc::ByteBuffer> message) {
-    self->Receive(std::move(message));
-  });
+  stream_->Receive(
+      [self](std::optional<grpc::ByteBuffer> message) { self->Receive(std::move(message)); });
 }
 
 void Delivery::GiveUp(const absl::Status& status) {
@@ -62,7 +60,7 @@ void Delivery::Receive(std::optional<grpc::ByteBuffer> message) {
     // The sender has no more to say: that is how a link ends, unless it is in the middle of a
     // parcel.
     End(std::move(lock), where_ == Where::kPlacing
-                             ? absl::DataLossError("the sender left in the middle of a parcel")
+                             ? absl::UnavailableError("the sender left in the middle of a parcel")
                              : absl::OkStatus());
     return;
   }
@@ -79,10 +77,14 @@ absl::Status Delivery::Take(const grpc::ByteBuffer& message) {
   DeliverRequest request;
   if (!Decode(message, &request)) return absl::DataLossError("a message cannot be read");
   switch (request.event_case()) {
-    case DeliverRequest::kLink: return TakeFirst(request);
-    case DeliverRequest::kLabel: return TakeLabel(request.label());
-    case DeliverRequest::kBytes: return TakeBytes(ArrivedBytes::From(request.bytes()));
-    case DeliverRequest::EVENT_NOT_SET: break;
+    case DeliverRequest::kLink:
+      return TakeFirst(request);
+    case DeliverRequest::kLabel:
+      return TakeLabel(request.label());
+    case DeliverRequest::kBytes:
+      return TakeBytes(ArrivedBytes::From(request.bytes()));
+    case DeliverRequest::EVENT_NOT_SET:
+      break;
   }
   return absl::DataLossError("a message says nothing");
 }
@@ -99,15 +101,13 @@ absl::Status Delivery::TakeFirst(const DeliverRequest& request) {
 absl::Status Delivery::TakeLabel(const transfer::v1::Label& label) {
   if (where_ == Where::kFirst) return absl::DataLossError("a label before the first message");
   if (where_ == Where::kPlacing) return absl::DataLossError("a label in the middle of a parcel");
-  if (credit_ == 0) return absl::DataLossError("a label without a strip for it");
-  --credit_;
   // The rest of one that was refused may be left out.
   where_ = Where::kSkipping;
   skip_left_ = label.size();
   if (label.number() != last_number_ + 1) {
     return Refuse(label.number(), Refused::REASON_REPEATED,
-                  absl::InvalidArgumentError(absl::StrCat("label.number is ", label.number(),
-                                                          " after ", last_number_)));
+                  absl::InvalidArgumentError(
+                      absl::StrCat("label.number is ", label.number(), " after ", last_number_)));
   }
   last_number_ = label.number();
   if (label.link_epoch() != life_.link_epoch()) {
@@ -196,10 +196,12 @@ absl::Status Delivery::Answer(const DeliverResponse& response) {
 }
 
 absl::Status Delivery::ReturnStrip() {
+  // Told of several at a time. That a sender uses no more than it was told of needs no watching:
+  // its parcels are placed one after the other, so a strip more takes nothing of ours.
   if (++freed_ < std::max(1, options_.strips / 4)) return absl::OkStatus();
   DeliverResponse response;
   response.mutable_credit()->set_strips(static_cast<uint32_t>(freed_));
-  credit_ += std::exchange(freed_, 0);
+  freed_ = 0;
   return Answer(response);
 }
 

@@ -32,7 +32,8 @@ class Delivery final : public std::enable_shared_from_this<Delivery> {
   using Stream = ServerBidi<grpc::ByteBuffer, grpc::ByteBuffer>;
   // Asked with the first message: is this the present life? It may keep the delivery then, until
   // `ended` of Life.
-  using Bind = std::function<absl::Status(const transfer::v1::LinkLife&, std::shared_ptr<Delivery>)>;
+  using Bind =
+      std::function<absl::Status(const transfer::v1::LinkLife&, std::shared_ptr<Delivery>)>;
 
   // All live longer than the call.
   Delivery(std::shared_ptr<Stream> stream, const TransferOptions& options, Inbox& inbox,
@@ -79,11 +80,10 @@ class Delivery final : public std::enable_shared_from_this<Delivery> {
   Where where_ = Where::kFirst;
   transfer::v1::LinkLife life_;
   uint64_t last_number_ = 0;
-  int credit_ = 0;  // what the sender may still use
-  int freed_ = 0;   // strips that it has not been told of
-  ParcelLabel label_;      // kPlacing
-  ByteWriter places_;      // kPlacing
-  uint32_t crc_ = 0;       // kPlacing
+  int freed_ = 0;           // strips that the sender has not been told of
+  ParcelLabel label_;       // kPlacing
+  ByteWriter places_;       // kPlacing
+  uint32_t crc_ = 0;        // kPlacing
   uint64_t skip_left_ = 0;  // kSkipping
   absl::Time placing_since_;
   bool is_watching_ = false;

@@ -43,7 +43,8 @@ absl::Status LinkStatus(const LinkPeer& peer, const absl::Status& status) {
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kNotFound:
       return absl::Status(status.code(), words);
-    default: return absl::UnavailableError(words);
+    default:
+      return absl::UnavailableError(words);
   }
 }
 
@@ -74,7 +75,8 @@ Refusal RefusalFor(const transfer::v1::Refused& refused) {
       return {is_code ? static_cast<absl::StatusCode>(refused.code()) : absl::StatusCode::kUnknown,
               LinkFailure::kRefused, "the landing does not take it"};
     }
-    default: return {absl::StatusCode::kUnknown, LinkFailure::kRefused, "for no known reason"};
+    default:
+      return {absl::StatusCode::kUnknown, LinkFailure::kRefused, "for no known reason"};
   }
 }
 
@@ -231,6 +233,7 @@ void GrpcLink::Begin(const transfer::v1::OpenLinkResponse& response) {
   strips_ = credit_ = response.strips();
   strip_bytes_ = response.strip_bytes();
   ++open_calls_;
+  stream_channels_[life] = channel_;
   grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer> stub(channel_);
   stream_ = Stream::Start(
       [&](auto* context, auto* reactor) {
@@ -248,6 +251,7 @@ void GrpcLink::Begin(const transfer::v1::OpenLinkResponse& response) {
            [this, life](const absl::Status& status) {
              thread_.Post([this, life, status] {
                Ended(life, status);
+               stream_channels_.erase(life);
                CallEnded();
              });
            },
@@ -339,7 +343,9 @@ void GrpcLink::Answered(uint64_t life, bool is_readable,
       is_sound = is_sound && response.credit().strips() <= strips_ - credit_;
       if (is_sound) credit_ += response.credit().strips();
       break;
-    case transfer::v1::DeliverResponse::EVENT_NOT_SET: is_sound = false; break;
+    case transfer::v1::DeliverResponse::EVENT_NOT_SET:
+      is_sound = false;
+      break;
   }
   if (is_sound) {
     Pump();
@@ -370,7 +376,7 @@ void GrpcLink::Ended(uint64_t life, const absl::Status& status) {
   if (life != life_ || state_ != State::kUp) return;
   const absl::Status end = LinkStatus(peer_, status);
   LogWarning(end.message());
-  Break(end, status.code() == absl::StatusCode::kAborted   ? LinkFailure::kEpoch
+  Break(end, status.code() == absl::StatusCode::kAborted    ? LinkFailure::kEpoch
              : status.code() == absl::StatusCode::kDataLoss ? LinkFailure::kChecksum
                                                             : LinkFailure::kPeerGone);
   Step();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -97,14 +98,17 @@ class GrpcLink final : public Link {
   LinkObserver& observer_;
 
   mutable std::mutex mutex_;
-  std::vector<WaitingParcel> sent_;        // guarded by mutex_: not seen by the thread yet
-  control::v1::LinkState shown_;           // guarded by mutex_
+  std::vector<WaitingParcel> sent_;  // guarded by mutex_: not seen by the thread yet
+  control::v1::LinkState shown_;     // guarded by mutex_
 
   // The thread's own from here on.
   State state_ = State::kDown;
   std::deque<WaitingParcel> waiting_;
   std::deque<Travelling> travelling_;  // by number; only the last may have content left
+  // Of the present attempt, and of each stream whose end has not been told yet, by life: see
+  // ResponseReceiver.
   std::shared_ptr<grpc::Channel> channel_;
+  std::map<uint64_t, std::shared_ptr<grpc::Channel>> stream_channels_;
   std::unique_ptr<transfer::v1::TransferService::Stub> stub_;
   std::shared_ptr<Opening> opening_;
   std::shared_ptr<Stream> stream_;

@@ -51,7 +51,8 @@ void PostThread::Run() {
     } else if (later_.empty()) {
       changed_.wait(lock);
     } else {
-      const Time due = later_.begin()->first;  // another may come before it, or end this one's entry
+      const Time due =
+          later_.begin()->first;  // another may come before it, or end this one's entry
       changed_.wait_until(lock, due);
     }
   }

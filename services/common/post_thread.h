@@ -29,9 +29,9 @@ class PostThread {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<absl::AnyInvocable<void()>> posted_;         // guarded by mutex_
+  std::deque<absl::AnyInvocable<void()>> posted_;          // guarded by mutex_
   std::multimap<Time, absl::AnyInvocable<void()>> later_;  // guarded by mutex_
-  bool is_ending_ = false;                                // guarded by mutex_
+  bool is_ending_ = false;                                 // guarded by mutex_
   std::thread thread_;
 };
 

@@ -32,8 +32,9 @@ TransferMetrics::TransferMetrics(Metrics& metrics)
     }
   }
   for (size_t reason = 0; reason < kReasons.size(); ++reason) {
-    failures_[reason] = &metrics.Counter("minicpmv_transfer_failures_total",
-                                         "Parcels that did not land", {{"reason", kReasons[reason]}});
+    failures_[reason] =
+        &metrics.Counter("minicpmv_transfer_failures_total", "Parcels that did not land",
+                         {{"reason", kReasons[reason]}});
   }
 }
 

@@ -25,7 +25,7 @@ class TransferMetrics final : public LinkObserver {
     prometheus::Counter* bytes = nullptr;
     prometheus::Histogram* seconds = nullptr;
   };
-  std::array<std::array<Series, 4>, 2> landed_;  // by link, local and grpc, and by kind
+  std::array<std::array<Series, 4>, 2> landed_;   // by link, local and grpc, and by kind
   std::array<prometheus::Counter*, 6> failures_;  // by reason
   prometheus::Counter& rebuilds_;
   prometheus::Gauge& held_;

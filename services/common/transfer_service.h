@@ -28,11 +28,10 @@ struct TransferOptions {
 // The receiving end of all links that end at a worker: places what comes over TransferService into
 // the inbox. Bytes go from the message straight to their places. A parcel whose sender dies or
 // stalls ends its placing with Landed(error).
-class TransferService final
-    : public transfer::v1::TransferService::WithRawCallbackMethod_Deliver<
-          transfer::v1::TransferService::WithCallbackMethod_OpenLink<
-              transfer::v1::TransferService::WithCallbackMethod_CloseLink<
-                  transfer::v1::TransferService::Service>>> {
+class TransferService final : public transfer::v1::TransferService::WithRawCallbackMethod_Deliver<
+                                  transfer::v1::TransferService::WithCallbackMethod_OpenLink<
+                                      transfer::v1::TransferService::WithCallbackMethod_CloseLink<
+                                          transfer::v1::TransferService::Service>>> {
  public:
   // Inbox and observer live longer than this; this longer than its server.
   TransferService(TransferOptions options, Inbox& inbox, LinkObserver& observer);
