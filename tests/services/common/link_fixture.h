@@ -124,9 +124,11 @@ class CountingObserver : public LinkObserver {
 // A process that receives: landings behind a server on loopback.
 class ReceivingWorker {
  public:
-  explicit ReceivingWorker(int strips = 16, absl::Duration placing_deadline = absl::Seconds(30))
+  explicit ReceivingWorker(int strips = 16, absl::Duration placing_deadline = absl::Seconds(30),
+                           int64_t strip_bytes = kMaxParcelBytes)
       : landings(DrawIncarnation()),
-        service_(Options(landings.incarnation(), strips, placing_deadline), landings, observer) {
+        service_(Options(landings.incarnation(), strips, placing_deadline, strip_bytes), landings,
+                 observer) {
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -158,12 +160,13 @@ class ReceivingWorker {
 
  private:
   static TransferOptions Options(const Incarnation& incarnation, int strips,
-                                 absl::Duration placing_deadline) {
+                                 absl::Duration placing_deadline, int64_t strip_bytes) {
     TransferOptions options;
     options.worker_id = "receiver";
     options.incarnation = incarnation;
     options.layout_fingerprint = kLayout;
     options.strips = strips;
+    options.strip_bytes = strip_bytes;
     options.placing_deadline = placing_deadline;
     return options;
   }
@@ -212,7 +215,9 @@ class Outcome {
     }
     return end_.get();
   }
-  bool is_open() const { return end_.wait_for(std::chrono::seconds(0)) != std::future_status::ready; }
+  bool is_open() const {
+    return end_.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+  }
 
  private:
   std::promise<absl::Status> promise_;

@@ -155,8 +155,8 @@ TEST_P(LinkSuiteTest, RefusesPlacesThatDoNotHoldTheParcel) {
   Small small;
   const LandingName landing = receiver_->landings.Open(small);
   const std::unique_ptr<Links> sender = MakeSender();
-  EXPECT_TRUE(absl::IsInvalidArgument(
-      SendAndWait(LinkOf(*sender, landing), TestParcel(landing, 1, 1000))));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(SendAndWait(LinkOf(*sender, landing), TestParcel(landing, 1, 1000))));
   EXPECT_EQ(small.failed, 1);
   Close(landing);
 }
@@ -177,7 +177,8 @@ TEST_P(LinkSuiteTest, RefusesNumbersThatNoLinkCarries) {
   EXPECT_TRUE(absl::IsInvalidArgument(send([](auto& label) { label.count = int64_t{1} << 32; })));
   EXPECT_TRUE(absl::IsInvalidArgument(send([](auto& label) { label.width = -7; })));
   EXPECT_TRUE(absl::IsInvalidArgument(send([](auto& label) { label.bytes = 0; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(send([](auto& label) { label.bytes = kMaxParcelBytes + 1; })));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(send([](auto& label) { label.bytes = kMaxParcelBytes + 1; })));
   EXPECT_TRUE(SendAndWait(LinkOf(*sender, landing), TestParcel(landing, 1, 1000)).ok());
   Close(landing);
 }
