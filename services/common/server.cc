@@ -1,5 +1,6 @@
 #include "services/common/server.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
@@ -7,7 +8,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <limits>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +26,8 @@ constexpr int kKeepaliveMs = 20'000, kKeepaliveTimeoutMs = 20'000;
 // Who connects and says nothing, and who has no call open for long, is let go.
 constexpr int kHandshakeMs = 10'000;
 constexpr int kIdleMs = 600'000;
+constexpr absl::Duration kMostGrace = absl::Hours(24);
+constexpr std::chrono::milliseconds kGlance{20}, kFarewell{100};
 
 // Linking the reflection library adds it to every server.
 class NoReflection final : public grpc::ServerBuilderOption {
@@ -93,12 +98,29 @@ void Server::SetReady(bool ready) {
   health->SetServingStatus("readiness", ready);
 }
 
-void Server::Shutdown(absl::Duration grace) {
+void Server::Shutdown(absl::Duration grace, const std::function<bool()>& is_idle) {
   CHECK(!is_shut_);
   is_shut_ = true;
   if (server_ == nullptr) return;
-  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
+  const auto end = std::chrono::system_clock::now() +
+                   absl::ToChronoMilliseconds(std::clamp(grace, absl::ZeroDuration(), kMostGrace));
+  std::promise<void> done;
+  std::future<void> is_done = done.get_future();
+  std::thread watching;
+  if (is_idle) {
+    watching = std::thread([&] {
+      while (is_done.wait_for(kGlance) == std::future_status::timeout) {
+        if (!is_idle()) continue;
+        // For what is on its way to clients.
+        if (is_done.wait_for(kFarewell) == std::future_status::ready) return;
+        grpc_server_cancel_all_calls(server_->c_server());
+      }
+    });
+  }
+  server_->Shutdown(end);
   server_->Wait();
+  done.set_value();
+  if (watching.joinable()) watching.join();
 }
 
 }  // namespace minicpmv

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,8 +45,10 @@ class Server {
   void SetReady(bool ready);
 
   // Takes no new calls; those that are open have `grace` to end and are cancelled then. Returns
-  // when all have ended: every call has been ended by its service. Once.
-  void Shutdown(absl::Duration grace);
+  // when all have ended: every call has been ended by its service. Once. `is_idle` is asked now and
+  // then, on another thread: once it says that what is left has no end of its own (streams of
+  // workers, watches of health) that is cancelled soon.
+  void Shutdown(absl::Duration grace, const std::function<bool()>& is_idle = nullptr);
 
  private:
   Server() = default;
