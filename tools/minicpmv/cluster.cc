@@ -290,8 +290,23 @@ class Supervisor {
 }  // namespace
 
 std::vector<ClusterMember> PlanCluster(const ClusterOptions& options) {
-  std::vector<ClusterMember> members = {{"router", "router", options.router_flags}};
-  members[0].flags.push_back(absl::StrCat("--listen=", options.listen));
+  // All addresses are said, whatever the environment or a file would say to a child.
+  const auto member = [&](const std::string& name, const std::string& role,
+                          const std::string& listen) {
+    ClusterMember made = {name, role, {}};
+    if (const auto flags = options.flags.find(role); flags != options.flags.end()) {
+      made.flags = flags->second;
+    }
+    made.flags.push_back(absl::StrCat("--listen=", listen));
+    made.flags.push_back("--admin-listen=127.0.0.1:0");
+    return made;
+  };
+  const auto names_devices = [](const ClusterMember& made) {
+    return std::any_of(made.flags.begin(), made.flags.end(), [](const std::string& flag) {
+      return absl::StartsWith(flag, "--devices=");
+    });
+  };
+  std::vector<ClusterMember> members = {member("router", "router", options.listen)};
   const std::pair<const char*, int> roles[] = {
       {"vision", options.vision}, {"prefill", options.prefill}, {"decode", options.decode}};
   int workers = 0;
@@ -302,9 +317,13 @@ std::vector<ClusterMember> PlanCluster(const ClusterOptions& options) {
     for (int i = 0; i < count; ++i) {
       const int index = static_cast<int>(members.size()) - 1;
       const int share = threads / workers + (index < threads % workers ? 1 : 0);
-      ClusterMember member = {absl::StrCat(role, "-", i), role, options.worker_flags};
-      member.flags.push_back(absl::StrCat("--threads=", std::max(1, share)));
-      members.push_back(std::move(member));
+      members.push_back(member(absl::StrCat(role, "-", i), role, "127.0.0.1:0"));
+      std::vector<std::string>& flags = members.back().flags;
+      // Who comes back under its old name finds the media that it is the home of.
+      flags.push_back(absl::StrCat("--id=", members.back().name));
+      if (!names_devices(members.back())) {
+        flags.push_back(absl::StrCat("--threads=", std::max(1, share)));
+      }
     }
   }
   return members;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -14,10 +15,10 @@ struct ClusterOptions {
   int vision = 1, prefill = 1, decode = 1;
   std::string listen = "127.0.0.1:50070";  // the router's
   // Threads that compute; 0: one for each core. The workers share them out, and each has one at
-  // least.
+  // least. Not for workers whose flags name their devices.
   int threads = 0;
-  // Handed on as they are: to the router, to every worker.
-  std::vector<std::string> router_flags, worker_flags;
+  // By role ("router", "vision", ...), handed on as they are.
+  std::map<std::string, std::vector<std::string>> flags;
   // How long a process that was told to end may take.
   absl::Duration patience = absl::Seconds(40);
   std::string executable;  // ""; this one

@@ -98,6 +98,15 @@ class ClusterTest : public ::testing::Test {
         });
   }
 
+  // Of the first process of that name.
+  pid_t PidOf(const std::string& name) const {
+    for (size_t i = 0; i < output_.size(); ++i) {
+      if (absl::StrContains(output_[i], absl::StrCat(" name=", name, " "))) return pids_[i];
+    }
+    ADD_FAILURE() << name << " was never ready";
+    return pids_.front();
+  }
+
   // What each process was started with.
   std::vector<std::string> Started() const {
     std::ifstream file(folder_ / "started");
@@ -114,8 +123,10 @@ class ClusterTest : public ::testing::Test {
 };
 
 TEST_F(ClusterTest, StartsTheRouterAndThenTheWorkersThatItsAddressIsToldTo) {
-  options_.router_flags = {"--settle=3s"};
-  options_.worker_flags = {"--chunk=16"};
+  options_.flags["router"] = {"--settle=3s"};
+  for (const char* const role : {"vision", "prefill", "decode"}) {
+    options_.flags[role] = {"--chunk=16"};
+  }
   EXPECT_TRUE(Run([&](const std::string& line) {
                 if (absl::StartsWith(line, "ready cluster ")) Stop();
               }).ok());
@@ -127,7 +138,7 @@ TEST_F(ClusterTest, StartsTheRouterAndThenTheWorkersThatItsAddressIsToldTo) {
   EXPECT_EQ(output_[4], absl::StrCat("ready cluster ", words[2], "\n"));
   const std::vector<std::string> started = Started();
   ASSERT_EQ(started.size(), 4u);
-  EXPECT_EQ(started[0], "router --settle=3s --listen=127.0.0.1:0");
+  EXPECT_EQ(started[0], "router --settle=3s --listen=127.0.0.1:0 --admin-listen=127.0.0.1:0");
   for (const std::string role : {"vision", "prefill", "decode"}) {
     EXPECT_THAT(started, Contains(AllOf(StartsWith(absl::StrCat(role, " ")),
                                         HasSubstr("--chunk=16"), HasSubstr("--threads=1"),
@@ -160,6 +171,8 @@ TEST_F(ClusterTest, SharesTheThreadsOut) {
   EXPECT_THAT(threads(7), ElementsAre("2", "2", "1", "1", "1"));
   EXPECT_THAT(threads(2), ElementsAre("1", "1", "1", "1", "1"));
   EXPECT_EQ(PlanCluster(options_)[4].name, "decode-0");
+  options_.flags["prefill"] = {"--devices=cpu,cpu"};
+  EXPECT_THAT(threads(5), ElementsAre("1", "1", "1", "1"));
 }
 
 TEST_F(ClusterTest, StartsAgainWhatDied) {
@@ -168,7 +181,7 @@ TEST_F(ClusterTest, StartsAgainWhatDied) {
                 if (absl::StartsWith(line, "ready vision ")) {
                   if (++visions == 2) Stop();
                 }
-                if (absl::StartsWith(line, "ready cluster ")) kill(pids_[1], SIGKILL);
+                if (absl::StartsWith(line, "ready cluster ")) kill(PidOf("vision-0"), SIGKILL);
               }).ok());
   EXPECT_EQ(visions, 2);
   EXPECT_EQ(Started().size(), 5u);
@@ -179,7 +192,7 @@ TEST_F(ClusterTest, StartsTheRouterAgainWhereItWas) {
   int routers = 0;
   EXPECT_TRUE(Run([&](const std::string& line) {
                 if (absl::StartsWith(line, "ready router ") && ++routers == 2) Stop();
-                if (absl::StartsWith(line, "ready cluster ")) kill(pids_[0], SIGKILL);
+                if (absl::StartsWith(line, "ready cluster ")) kill(PidOf("router"), SIGKILL);
               }).ok());
   const std::vector<std::string> words = absl::StrSplit(output_[0], ' ');
   EXPECT_EQ(Started().back(), absl::StrCat("router --listen=", words[2], " --admin-",
