@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -139,6 +140,11 @@ class Engine::Core {
   EngineStats stats() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return stats_;
+  }
+
+  void WatchSteps(std::function<void(const StepReport&)> watch) {
+    const std::lock_guard<std::mutex> lock(watch_mutex_);
+    watch_ = std::move(watch);
   }
 
  private:
@@ -548,10 +554,26 @@ class Engine::Core {
     ++totals_.steps;
     totals_.busy += flight.result.busy;
     totals_.last_step = flight.result.busy;
+    if (flight.result.status.ok()) ReportStep(flight);
     ++oldest_step_;
     --flights_out_;
     oldest_since_ = now;
     CollectEndings();
+  }
+
+  void ReportStep(const Flight& flight) {
+    StepReport report;
+    report.sequences = static_cast<int64_t>(flight.step.pieces.size());
+    for (size_t i = 0; i < flight.step.pieces.size(); ++i) {
+      const Scheduler::Piece& piece = flight.step.pieces[i];
+      const int64_t prompt =
+          std::clamp<int64_t>(flight.lives[i]->prompt() - piece.first, 0, piece.count);
+      report.prompt_rows += prompt;
+      report.decode_rows += piece.count - prompt;
+    }
+    report.busy = flight.result.busy;
+    const std::lock_guard<std::mutex> lock(watch_mutex_);
+    if (watch_) watch_(report);
   }
 
   // Positions [0, end) are computed: pages that are full now may be found by others.
@@ -634,9 +656,12 @@ class Engine::Core {
     TellEnd(*live, FinishOf(*live, ending.end));
   }
 
-  static void TellEnd(const Live& live, const absl::StatusOr<Finish>& finish) {
-    if (live.prefill != nullptr) live.prefill->OnEnd(finish);
-    if (live.observer != nullptr) live.observer->OnEnd(finish);
+  static void TellEnd(const Live& live, absl::StatusOr<Finish> finish) {
+    if (live.prefill != nullptr) {
+      live.prefill->OnEnd(finish.ok() ? finish
+                                      : absl::StatusOr<Finish>(Detached(finish.status())));
+    }
+    if (live.observer != nullptr) live.observer->OnEnd(std::move(finish));
   }
 
   static absl::StatusOr<Finish> FinishOf(const Live& live, Scheduler::End end) {
@@ -688,6 +713,9 @@ class Engine::Core {
   absl::Status broken_;
   Sampler::Workspace workspace_;  // the last stage's thread
 
+  std::mutex watch_mutex_;
+  std::function<void(const StepReport&)> watch_;  // guarded by watch_mutex_
+
   mutable std::mutex mutex_;
   std::condition_variable told_;
   std::vector<Message> inbox_;  // guarded by mutex_, like all below
@@ -731,5 +759,9 @@ void Engine::ComputeLanding(SequenceId id, PrefillObserver& observer) {
 void Engine::Cancel(SequenceId id) { core_->Tell(Cancelled{id}); }
 
 EngineStats Engine::stats() const { return core_->stats(); }
+
+void Engine::WatchSteps(std::function<void(const StepReport&)> watch) {
+  core_->WatchSteps(std::move(watch));
+}
 
 }  // namespace minicpmv

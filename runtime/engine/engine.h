@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,9 +52,21 @@ struct EngineStats {
   absl::Duration predicted_step;
 };
 
+// One step that ended well.
+struct StepReport {
+  int64_t sequences = 0;
+  int64_t prompt_rows = 0;  // positions that are computed before a first token is chosen
+  int64_t decode_rows = 0;  // all others
+  absl::Duration busy;      // sum of its stages' work
+};
+
 // Many sequences through one pipeline. One thread plans, issues and books; it never computes, and
-// sleeps until a step is done, something is submitted or cancelled, or rows have landed. Tokens are
-// chosen on the thread that ended the step. Public calls are thread-safe and never wait for a step.
+// sleeps until a step is done, something is submitted or cancelled, rows or pages have landed, or
+// pages have been sent. Tokens are chosen on the thread that ended the step. Public calls are
+// thread-safe and never wait for a step.
+//
+// A prompt may be computed by one engine (SubmitPrefill) and continued by another (SubmitLanding):
+// see handover.h. Full pages that were computed well are found again by what begins alike.
 class Engine {
  public:
   // Pipeline and clock outlive the engine; the pipeline is nobody else's.
@@ -99,6 +112,10 @@ class Engine {
   void Cancel(SequenceId id);
 
   EngineStats stats() const;
+
+  // `watch` is told of each step from now on, on the engine's thread; it must not block. Null: none
+  // is. The one before is not called any more once this has returned.
+  void WatchSteps(std::function<void(const StepReport&)> watch);
 
  private:
   class Core;  // the engine thread and what it owns

@@ -31,8 +31,8 @@ class Pipeline {
   // No step is out.
   ~Pipeline();
 
-  // Slot `i` in [0, depth): whoever issues fills batch, copies and layer_ended. Not to be touched from Issue to
-  // `ended`.
+  // Slot `i` in [0, depth): whoever issues fills batch, copies and layer_ended. Not to be touched
+  // from Issue to `ended`.
   StepBatch& batch(int slot) { return slots_[slot].step.batch; }
   std::vector<PageCopy>& copies(int slot) { return slots_[slot].step.copies; }
   // Called on the stages' threads, one at a time: see StageStep. Null where nobody listens.

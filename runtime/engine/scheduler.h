@@ -134,8 +134,8 @@ class Scheduler {
   void Cancel(SequenceId id);
   // The same, but a landing whose pages are lent is recalled first.
   void Stop(SequenceId id);
-  // Landings that must end since the last call, in order: whoever their pages are lent to is to give
-  // them up, by Cancel.
+  // Landings that must end since the last call, in order: whoever their pages are lent to is to
+  // give them up, by Cancel.
   std::vector<SequenceId> TakeRecalls();
 
   // `count` more or fewer of those outside read pages of the sequence. Both are told of sequences

@@ -75,8 +75,9 @@ class SequenceObserver {
 
   // The last call; rows that were provided are no longer looked at. CANCELLED: Cancel, or the
   // engine was destroyed. ABORTED: preempted: the same request with the tokens so far, and `again`,
-  // goes on from here. INTERNAL: its logits are no numbers. INVALID_ARGUMENT: rows that do not fit.
-  // Any other status: a device failed.
+  // goes on from here. RESOURCE_EXHAUSTED: it does not wait for pages, and there are none. INTERNAL:
+  // its logits are no numbers. INVALID_ARGUMENT: rows that do not fit. Any other status: a device
+  // failed.
   virtual void OnEnd(absl::StatusOr<Finish> finish) = 0;
 };
 

@@ -252,6 +252,21 @@ TEST_P(HandoverTest, OrdinarySequencesMayUsePrefixesToo) {
   ExpectRest(*engine);
 }
 
+TEST(HandoverDtypeTest, PagesOfBf16TravelAsTheyAre) {
+  ModelEngineOptions one;
+  one.cache = DType::kBF16;
+  ModelEngineOptions three = one;
+  three.stages = three.depth = 3;
+  three.chunk = 17;
+  ModelEngine alone(Nano(), one);
+  ModelEngine prefill(Nano(), three);
+  ModelEngine decode(Nano(), one);
+  for (int i = 0; i < 4; ++i) {
+    Handover handover(*prefill, *decode, RequestOf(i));
+    EXPECT_EQ(handover.Tokens(), InOneProcess(*alone, RequestOf(i))) << "sequence " << i;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Arrangements, HandoverTest,
     ::testing::Values(std::pair(Side{1, 1, 512}, Side{1, 1, 512}),

@@ -158,7 +158,8 @@ class Simulation {
       live.held = live.issued = live.committed = held;
       held_ += held;
       // Preempted at once: its pages are gone already.
-      if (scheduler_.running() + scheduler_.waiting() < static_cast<int64_t>(live_.size())) continue;
+      const int64_t known = scheduler_.running() + scheduler_.waiting();
+      if (known < static_cast<int64_t>(live_.size())) continue;
       const auto pages = scheduler_.pages(id);
       for (int64_t i = 0; i < held / kPageSize; ++i) {
         ASSERT_EQ(content_[pages[i]], KeysOf(live.talk)[i]) << "not what was looked for";
