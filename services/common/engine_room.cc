@@ -3,9 +3,13 @@
 #include <algorithm>
 
 #include "runtime/base/check.h"
+#include "services/common/durations.h"
 
 namespace minicpmv {
 namespace {
+
+// What each later step leaves of the weight of one before.
+constexpr double kKept = 0.95;
 
 prometheus::Counter& PromptTokens(Metrics& metrics, const char* kind) {
   return metrics.Counter("minicpmv_prompt_tokens_total",
@@ -16,6 +20,12 @@ prometheus::Counter& PromptTokens(Metrics& metrics, const char* kind) {
 prometheus::Gauge& Pages(Metrics& metrics, const char* state) {
   return metrics.Gauge("minicpmv_pages", "Pages of the cache by what holds them.",
                        {{"state", state}});
+}
+
+prometheus::Histogram& StepSeconds(Metrics& metrics, const char* phase) {
+  return metrics.Histogram("minicpmv_step_seconds",
+                           "Work of one step: prompts only, tokens only, or both.", kStageBuckets,
+                           {{"phase", phase}});
 }
 
 // A counter that shows a total which somebody else keeps.
@@ -47,9 +57,38 @@ EngineRoom::EngineRoom(Worker& worker, LocalModel& model)
       cached_pages_(Pages(worker.metrics(), "cached")),
       landing_pages_(Pages(worker.metrics(), "landing")),
       landings_(worker.metrics().Gauge("minicpmv_landings", "Landings granted and not yet closed.")),
+      prompt_steps_(StepSeconds(worker.metrics(), "prefill")),
+      decode_steps_(StepSeconds(worker.metrics(), "decode")),
+      mixed_steps_(StepSeconds(worker.metrics(), "mixed")),
+      sequences_(worker.metrics().Histogram("minicpmv_batch_sequences", "Sequences of a step.",
+                                            kCountBuckets)),
+      rows_(worker.metrics().Histogram("minicpmv_batch_tokens", "Positions of a step.",
+                                       kCountBuckets)),
       board_entry_(worker.board().Add([this](control::v1::WorkerLoad& load) { Report(load); })),
       refresh_(worker.metrics().before_each_text().Add([this] { Refresh(); })) {
   CHECK(model.has_engine());
+  engine().WatchSteps([this](const StepReport& report) { OnStep(report); });
+}
+
+EngineRoom::~EngineRoom() { engine().WatchSteps(nullptr); }
+
+void EngineRoom::Rate::Add(int64_t more, absl::Duration busy) {
+  if (more == 0) return;
+  units = kKept * units + static_cast<double>(more);
+  seconds = kKept * seconds + absl::ToDoubleSeconds(busy);
+}
+
+void EngineRoom::OnStep(const StepReport& report) {
+  const bool is_prompt = report.decode_rows == 0;
+  const bool is_decode = report.prompt_rows == 0;
+  prometheus::Histogram& steps =
+      is_prompt ? prompt_steps_ : is_decode ? decode_steps_ : mixed_steps_;
+  steps.Observe(absl::ToDoubleSeconds(report.busy));
+  sequences_.Observe(static_cast<double>(report.sequences));
+  rows_.Observe(static_cast<double>(report.prompt_rows + report.decode_rows));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  prompt_rate_.Add(report.prompt_rows, report.busy);
+  decode_rate_.Add(report.decode_rows, report.busy);
 }
 
 void EngineRoom::CountPrompt(int64_t text, int64_t media, int64_t cached) {
@@ -81,12 +120,20 @@ void EngineRoom::Report(control::v1::WorkerLoad& load) {
   pages.set_held(static_cast<uint32_t>(stats.held_pages));
   pages.set_cached(static_cast<uint32_t>(stats.cached_pages));
   pages.set_landing(static_cast<uint32_t>(stats.landing_pages));
+  const std::lock_guard<std::mutex> lock(mutex_);
   for (control::v1::RoleLoad& role : *load.mutable_roles()) {
     if (role.role() == common::v1::ROLE_PREFILL) {
       role.set_outstanding(static_cast<uint64_t>(std::max<int64_t>(0, outstanding_)));
+      role.set_rate(prompt_rate_.per_second());
     } else if (role.role() == common::v1::ROLE_DECODE) {
       role.set_outstanding(role.running());
+      role.set_rate(decode_rate_.per_second());
+    } else {
+      continue;
     }
+    if (!stats.step_since) continue;
+    *role.mutable_step_age() = ToProto(clock().Now() - *stats.step_since);
+    *role.mutable_predicted_step() = ToProto(stats.predicted_step);
   }
 }
 

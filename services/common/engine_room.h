@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 #include "absl/status/status.h"
 #include "runtime/base/clock.h"
@@ -22,6 +23,7 @@ class EngineRoom {
  public:
   // The model has an engine. Both live longer than this.
   EngineRoom(Worker& worker, LocalModel& model);
+  ~EngineRoom();
 
   Worker& worker() { return worker_; }
   LocalModel& model() { return model_; }
@@ -39,6 +41,13 @@ class EngineRoom {
   void AddOutstanding(int64_t tokens) { outstanding_ += tokens; }
 
  private:
+  // Units a second, of which those of the last steps count most.
+  struct Rate {
+    double units = 0, seconds = 0;
+    void Add(int64_t more, absl::Duration busy);
+    double per_second() const { return seconds > 0 ? units / seconds : 0; }
+  };
+  void OnStep(const StepReport& report);
   void Refresh();
   void Report(control::v1::WorkerLoad& load);
 
@@ -46,10 +55,14 @@ class EngineRoom {
   LocalModel& model_;
   OwnLandings own_landings_;
   std::atomic<int64_t> outstanding_ = 0;
+  std::mutex mutex_;
+  Rate prompt_rate_, decode_rate_;  // guarded by mutex_
 
   prometheus::Counter &text_tokens_, &media_tokens_, &cached_tokens_, &generated_tokens_;
   prometheus::Counter &preemptions_, &nan_logits_, &prefix_query_tokens_, &prefix_hit_tokens_;
   prometheus::Gauge &free_pages_, &held_pages_, &cached_pages_, &landing_pages_, &landings_;
+  prometheus::Histogram &prompt_steps_, &decode_steps_, &mixed_steps_;  // seconds
+  prometheus::Histogram &sequences_, &rows_;                           // of a step
   std::unique_ptr<LoadBoard::Entry> board_entry_;
   std::unique_ptr<Listeners<>::Entry> refresh_;
 };

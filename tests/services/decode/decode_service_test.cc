@@ -256,6 +256,22 @@ TEST(DecodeServiceTest, ReportsWhatItHolds) {
   EXPECT_EQ(load.pages().landing(), 0u);
 }
 
+TEST(DecodeServiceTest, ReportsHowFastItIs) {
+  EngineWorker worker("worker");
+  const Answer answer = AskThrough(worker, worker, Pages(), Ask(Reference(), LongText(20)));
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  const control::v1::WorkerLoad load = worker.worker().Load();
+  for (const control::v1::RoleLoad& role : load.roles()) {
+    EXPECT_GT(role.rate(), 0) << role.DebugString();
+    EXPECT_EQ(role.outstanding(), 0u);
+    EXPECT_FALSE(role.has_step_age());
+  }
+  const std::string text = worker.metrics().Text();
+  EXPECT_THAT(text, HasSubstr("minicpmv_step_seconds_count{phase=\"prefill\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("minicpmv_step_seconds_count{phase=\"decode\"} ",
+                                           answer.tokens.size(), "\n")));
+}
+
 TEST(DecodeServiceTest, HandsBackWhatRunsWhenItDrains) {
   EngineWorker worker("worker");
   const auto call = Open(worker, DecodeOf(worker, Ask(Reference(), LongText(20))));
