@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
+#include "services/common/grpc_log.h"
 
 namespace minicpmv {
 namespace {
@@ -50,6 +51,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ListenAddress& liste
                      " can be reached from other machines: that needs a cluster token, or "
                      "certificate, key and CA"));
   }
+  SendGrpcLogToOurs();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;

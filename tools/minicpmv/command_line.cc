@@ -1,7 +1,9 @@
 #include "tools/minicpmv/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -11,6 +13,7 @@
 #include "absl/strings/strip.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "tools/minicpmv/command_line/settings.h"
 #include "tools/minicpmv/command_line/subcommands.h"
 
 namespace minicpmv {
@@ -38,7 +41,24 @@ bool HasSubcommand(const CLI::App& root, const std::string& name) {
   return !found.empty();
 }
 
+// What can be checked beyond the flags themselves.
+template <typename Options>
+absl::Status Check(const Options& options) {
+  if constexpr (requires { CheckSettings(options); }) return CheckSettings(options);
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+std::vector<Subcommand> AddSubcommands(CLI::App& root) {
+  const std::vector<Subcommand> subcommands = {
+      AddChat(root),    AddWorkers(root), AddServe(root),    AddRouter(root),
+      AddVision(root),  AddPrefill(root), AddDecode(root),   AddWorker(root),
+      AddInspect(root), AddBench(root),   AddTokenize(root), AddTrace(root),
+  };
+  for (const Subcommand& subcommand : subcommands) AddSettingsFlags(*subcommand.app);
+  return subcommands;
+}
 
 absl::StatusOr<std::optional<Command>> ParseCommandLine(int argc, const char* const* argv) {
   CLI::App root("Answers questions about pictures with the MiniCPM-V models.", "minicpmv");
@@ -50,13 +70,14 @@ absl::StatusOr<std::optional<Command>> ParseCommandLine(int argc, const char* co
       "  minicpmv chat --model=MiniCPM-V-2_6                       # a conversation\n"
       "  minicpmv inspect --model=MiniCPM-V-2_6\n"
       "  minicpmv chat --help");
-  const std::vector<Subcommand> subcommands = {
-      AddChat(root),    AddTrace(root), AddTokenize(root),
-      AddInspect(root), AddBench(root), AddWorkers(root),
-  };
+  const std::vector<Subcommand> subcommands = AddSubcommands(root);
   RETURN_IF_ERROR(CheckNoValueIsEmpty(argc, argv));
+  ASSIGN_OR_RETURN(std::vector<std::string> arguments,
+                   CompleteArguments(root, std::vector<std::string>(argv + 1, argv + argc)));
   try {
-    root.parse(argc, argv);
+    // In this form CLI11 wants the last one first.
+    std::reverse(arguments.begin(), arguments.end());
+    root.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) {  // help was asked for
       root.exit(error);
@@ -70,6 +91,10 @@ absl::StatusOr<std::optional<Command>> ParseCommandLine(int argc, const char* co
   for (const Subcommand& subcommand : subcommands) {
     if (!subcommand.app->parsed()) continue;
     ASSIGN_OR_RETURN(Command command, subcommand.to_command());
+    if (subcommand.app->count("--check-config") > 0) {
+      RETURN_IF_ERROR(std::visit([](const auto& options) { return Check(options); }, command));
+      return std::optional<Command>();
+    }
     return std::optional<Command>(std::move(command));
   }
   return absl::InternalError("no subcommand was parsed");

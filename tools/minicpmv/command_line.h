@@ -7,6 +7,7 @@
 #include "tools/minicpmv/bench.h"
 #include "tools/minicpmv/chat.h"
 #include "tools/minicpmv/inspect.h"
+#include "tools/minicpmv/service_settings.h"
 #include "tools/minicpmv/show_workers.h"
 #include "tools/minicpmv/tokenize.h"
 #include "tools/minicpmv/trace.h"
@@ -14,7 +15,8 @@
 namespace minicpmv {
 
 using Command = std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions,
-                             BenchOptions, WorkersOptions>;
+                             BenchOptions, WorkersOptions, ServeWorkerOptions, ServeRouterOptions,
+                             ServeAllOptions>;
 
 // What the flags ask for; nothing, when that was --help or --version, which are answered here.
 // INVALID_ARGUMENT names the flag.

@@ -6,9 +6,9 @@
 
 namespace minicpmv {
 
-Interrupts::Interrupts() {
+Interrupts::Interrupts(const std::vector<int>& signals) : first_(signals.front()) {
   sigemptyset(&signals_);
-  sigaddset(&signals_, SIGINT);
+  for (const int signal : signals) sigaddset(&signals_, signal);
   pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
   thread_ = std::thread([this] { Watch(); });
 }
@@ -19,7 +19,7 @@ Interrupts::~Interrupts() {
     call_ = nullptr;
     stop_ = true;
   }
-  pthread_kill(thread_.native_handle(), SIGINT);
+  pthread_kill(thread_.native_handle(), first_);
   thread_.join();
   pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
 }

@@ -4,24 +4,27 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace minicpmv {
 
-// Turns Ctrl-C into a call. Made before any other thread of the process: they all inherit that
-// SIGINT is blocked, and one thread of ours waits for it.
+// Turns Ctrl-C, and other signals that ask a process to end, into a call. Made before any other
+// thread of the process: they all inherit that these are blocked, and one thread of ours waits for
+// them.
 class Interrupts {
  public:
-  Interrupts();
-  // Ctrl-C ends the process again.
+  explicit Interrupts(const std::vector<int>& signals = {SIGINT});
+  // They end the process again.
   ~Interrupts();
 
-  // What is called, on our thread, at each Ctrl-C from now on. Nothing is called any more once this
-  // has returned with another, or with none.
+  // What is called, on our thread, at each of them from now on. Nothing is called any more once
+  // this has returned with another, or with none.
   void Set(std::function<void()> call);
 
  private:
   void Watch();
 
+  const int first_;
   sigset_t signals_;
   std::mutex mutex_;
   std::function<void()> call_;  // guarded by mutex_

@@ -6,6 +6,7 @@
 #include "tools/minicpmv/command_line.h"
 #include "tools/minicpmv/errors.h"
 #include "tools/minicpmv/output.h"
+#include "tools/minicpmv/serve.h"
 
 namespace minicpmv {
 namespace {
@@ -16,6 +17,9 @@ absl::Status Run(const TokenizeOptions& options) { return Tokenize(options); }
 absl::Status Run(const InspectOptions& options) { return Inspect(options); }
 absl::Status Run(const BenchOptions& options) { return Bench(options); }
 absl::Status Run(const WorkersOptions& options) { return ShowWorkers(options); }
+absl::Status Run(const ServeWorkerOptions& options) { return ServeWorker(options); }
+absl::Status Run(const ServeRouterOptions& options) { return ServeRouter(options); }
+absl::Status Run(const ServeAllOptions& options) { return ServeAll(options); }
 
 absl::Status Main(int argc, const char* const* argv) {
   ASSIGN_OR_RETURN(const std::optional<Command> command, ParseCommandLine(argc, argv));

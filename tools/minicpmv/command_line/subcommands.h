@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "tools/minicpmv/command_line.h"
@@ -15,6 +16,9 @@ struct Subcommand {
   std::function<absl::StatusOr<Command>()> to_command;
 };
 
+// All of them, with --config and --check-config.
+std::vector<Subcommand> AddSubcommands(CLI::App& root);
+
 // Each adds one to the command line, which outlives it.
 
 // answers.cc
@@ -25,6 +29,14 @@ Subcommand AddTrace(CLI::App& root);
 Subcommand AddTokenize(CLI::App& root);
 Subcommand AddInspect(CLI::App& root);
 Subcommand AddBench(CLI::App& root);
+
+// services.cc
+Subcommand AddVision(CLI::App& root);
+Subcommand AddPrefill(CLI::App& root);
+Subcommand AddDecode(CLI::App& root);
+Subcommand AddWorker(CLI::App& root);
+Subcommand AddRouter(CLI::App& root);
+Subcommand AddServe(CLI::App& root);
 
 // fleet_tools.cc
 Subcommand AddWorkers(CLI::App& root);

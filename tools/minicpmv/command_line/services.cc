@@ -1,0 +1,306 @@
+#include "tools/minicpmv/command_line/subcommands.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "runtime/base/blame.h"
+#include "runtime/base/quoted.h"
+#include "runtime/base/status_macros.h"
+#include "tools/minicpmv/command_line/model_flags.h"
+#include "tools/minicpmv/command_line/values.h"
+#include "tools/minicpmv/service_settings.h"
+
+namespace minicpmv {
+namespace {
+
+using common::v1::Role;
+using common::v1::ROLE_DECODE;
+using common::v1::ROLE_PREFILL;
+using common::v1::ROLE_VISION;
+
+constexpr char kProcess[] = "Process", kWorker[] = "Worker", kRouter[] = "Router";
+constexpr char kFarPort[] = "127.0.0.1:50070";  // where clients look for a router
+constexpr char kAnyPort[] = "127.0.0.1:0";
+constexpr int64_t kMaxMegabytes = 1 << 20;
+constexpr int64_t kMaxSequences = 4096;
+constexpr int64_t kMaxFailovers = 1000;
+
+absl::Duration DurationOf(const std::string& text) {
+  absl::Duration duration;
+  return absl::ParseDuration(text, &duration) ? duration : absl::ZeroDuration();  // checked before
+}
+
+struct ProcessFlags {
+  ProcessSettings settings;
+  std::string drain_grace = "30s";
+
+  ProcessSettings ToSettings(const CLI::App& app) const {
+    ProcessSettings made = settings;
+    made.role = app.get_name();
+    made.drain_grace = DurationOf(drain_grace);
+    return made;
+  }
+};
+
+void AddProcessFlags(CLI::App& app, ProcessFlags& flags, const std::string& listen) {
+  flags.settings.listen = listen;
+  flags.settings.admin_listen = kAnyPort;
+  app.add_option("--listen", flags.settings.listen,
+                 absl::StrCat("Where it answers; port 0: any that is free (", listen, ")"))
+      ->type_name("HOST:PORT")
+      ->group(kProcess);
+  app.add_option("--admin-listen", flags.settings.admin_listen,
+                 "Where /metrics, /healthz, /readyz and /version are (127.0.0.1, any port)")
+      ->type_name("HOST:PORT")
+      ->group(kProcess);
+  app.add_option("--token-file", flags.settings.credentials.token_file,
+                 "The cluster token: every call has to carry it")
+      ->type_name("FILE")
+      ->group(kProcess);
+  app.add_option("--tls-certificate", flags.settings.credentials.certificate_file,
+                 "TLS: our certificate, PEM")
+      ->type_name("FILE")
+      ->group(kProcess);
+  app.add_option("--tls-key", flags.settings.credentials.key_file, "TLS: of that certificate, PEM")
+      ->type_name("FILE")
+      ->group(kProcess);
+  app.add_option("--tls-ca", flags.settings.credentials.ca_file,
+                 "TLS: who vouches for callers and for those we call, PEM")
+      ->type_name("FILE")
+      ->group(kProcess);
+  app.add_flag("--reflection", flags.settings.reflection, "Tell callers which services there are")
+      ->group(kProcess);
+  app.add_option("--drain-grace", flags.drain_grace,
+                 "How long running replies may take to end when it stops (30s)")
+      ->check(Duration())
+      ->type_name("TIME")
+      ->group(kProcess);
+}
+
+struct WorkerFlags {
+  ModelFlags model;
+  WorkerSettings settings;
+  std::string routers, roles;
+  int64_t sequences = 4, media_mb = 512, rows_cache_mb = 256;
+
+  absl::StatusOr<WorkerSettings> ToSettings(std::vector<Role> played) const {
+    WorkerSettings made = settings;
+    ASSIGN_OR_RETURN(made.model, model.ToOptions());
+    made.model.sequences = sequences;
+    made.media_bytes = media_mb << 20;
+    made.rows_cache_bytes = rows_cache_mb << 20;
+    made.routers = absl::StrSplit(routers, ',', absl::SkipEmpty());
+    made.roles = std::move(played);
+    return made;
+  }
+};
+
+void AddModelName(CLI::App& app, std::string& name) {
+  app.add_option("--model-name", name, "What clients call the model (its folder's name)")
+      ->type_name("NAME");
+}
+
+// `alone`: it joins routers that others can see, too.
+void AddWorkerFlags(CLI::App& app, WorkerFlags& flags, bool alone, bool has_engine,
+                    bool has_vision) {
+  AddModelFlags(app, flags.model);
+  if (alone) {
+    AddModelName(app, flags.settings.model_name);
+    app.add_option("--router", flags.routers, "Routers to join: HOST:PORT,HOST:PORT")
+        ->type_name("LIST")
+        ->group(kWorker);
+    app.add_option("--advertise", flags.settings.advertise,
+                   "Where others reach it (where it listens)")
+        ->type_name("HOST:PORT")
+        ->group(kWorker);
+    app.add_option("--id", flags.settings.id, "Its name in the fleet (derived from its address)")
+        ->type_name("NAME")
+        ->group(kWorker);
+  }
+  if (has_engine) {
+    app.add_option("--sequences", flags.sequences,
+                   "Without --pages: whole contexts that the cache holds (4)")
+        ->check(Whole(1, kMaxSequences))
+        ->type_name("N")
+        ->group(kWorker);
+  }
+  if (has_vision) {
+    app.add_option("--media-mb", flags.media_mb, "Most MiB of media that are held (512)")
+        ->check(Whole(1, kMaxMegabytes))
+        ->type_name("N")
+        ->group(kWorker);
+    app.add_option("--rows-cache-mb", flags.rows_cache_mb,
+                   "Most MiB of rows that are kept for another time (256)")
+        ->check(Whole(1, kMaxMegabytes))
+        ->type_name("N")
+        ->group(kWorker);
+  }
+}
+
+struct RouterFlags {
+  RouterSettings settings;
+  std::string settle = "10s", stall_after;
+  int64_t media_memory_mb = 512, media_disk_mb = 4096;
+
+  RouterSettings ToSettings() const {
+    RouterSettings made = settings;
+    made.settle = DurationOf(settle);
+    if (!stall_after.empty()) made.stall_after = DurationOf(stall_after);
+    made.media_memory_bytes = media_memory_mb << 20;
+    made.media_file_bytes = media_disk_mb << 20;
+    return made;
+  }
+};
+
+void AddRouterFlags(CLI::App& app, RouterFlags& flags) {
+  AddModelName(app, flags.settings.model_name);
+  app.add_option("--queue", flags.settings.queue_limit, "Most requests that wait (256)")
+      ->check(Whole(0, kMaxCount))
+      ->type_name("N")
+      ->group(kRouter);
+  app.add_option("--tenant-queue", flags.settings.tenant_limit,
+                 "Most requests of one cache scope that wait (256)")
+      ->check(Whole(0, kMaxCount))
+      ->type_name("N")
+      ->group(kRouter);
+  app.add_option("--settle", flags.settle,
+                 "How long requests wait for a worker while none plays a role (10s)")
+      ->check(Duration())
+      ->type_name("TIME")
+      ->group(kRouter);
+  app.add_option("--stall-after", flags.stall_after,
+                 "A worker without progress for so long counts as lost (4 predicted steps and 5s)")
+      ->check(Duration())
+      ->type_name("TIME")
+      ->group(kRouter);
+  app.add_option("--failovers", flags.settings.failovers,
+                 "Most times that one reply changes workers (16)")
+      ->check(Whole(0, kMaxFailovers))
+      ->type_name("N")
+      ->group(kRouter);
+  app.add_option("--media-memory-mb", flags.media_memory_mb,
+                 "Most MiB of clients' media in memory (512)")
+      ->check(Whole(1, kMaxMegabytes))
+      ->type_name("N")
+      ->group(kRouter);
+  app.add_option("--media-disk-mb", flags.media_disk_mb,
+                 "Most MiB of clients' media in files beyond that (4096)")
+      ->check(Whole(0, kMaxMegabytes))
+      ->type_name("N")
+      ->group(kRouter);
+  app.add_option("--media-folder", flags.settings.media_folder, "Where those files are (/tmp)")
+      ->type_name("DIR")
+      ->group(kRouter);
+}
+
+absl::StatusOr<std::vector<Role>> RolesFrom(const std::string& text) {
+  std::vector<Role> roles;
+  for (const absl::string_view name : absl::StrSplit(text, ',')) {
+    const Role role = name == "vision"    ? ROLE_VISION
+                      : name == "prefill" ? ROLE_PREFILL
+                      : name == "decode"  ? ROLE_DECODE
+                                          : common::v1::ROLE_UNSPECIFIED;
+    if (role == common::v1::ROLE_UNSPECIFIED) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--roles: ", Quoted(name), " is none of vision, prefill, decode"));
+    }
+    for (const Role other : roles) {
+      if (other == role) {
+        return absl::InvalidArgumentError(absl::StrCat("--roles: ", Quoted(name), " comes twice"));
+      }
+    }
+    roles.push_back(role);
+  }
+  return roles;
+}
+
+struct ServiceFlags {
+  ProcessFlags process;
+  WorkerFlags worker;
+  RouterFlags router;
+};
+
+Subcommand AddRole(CLI::App& root, const std::string& name, const std::string& words, Role role) {
+  const auto flags = std::make_shared<ServiceFlags>();
+  CLI::App* const app = root.add_subcommand(name, words);
+  app->footer(absl::StrCat("Examples:\n  minicpmv ", name, " --router=127.0.0.1:50070"));
+  AddProcessFlags(*app, flags->process, kAnyPort);
+  AddWorkerFlags(*app, flags->worker, /*alone=*/true, role != ROLE_VISION, role == ROLE_VISION);
+  return {app, [app, flags, role]() -> absl::StatusOr<Command> {
+            ASSIGN_OR_RETURN(WorkerSettings worker, flags->worker.ToSettings({role}));
+            return Command(ServeWorkerOptions{flags->process.ToSettings(*app), std::move(worker)});
+          }};
+}
+
+}  // namespace
+
+Subcommand AddVision(CLI::App& root) {
+  return AddRole(root, "vision", "A worker that turns media into embedding rows", ROLE_VISION);
+}
+
+Subcommand AddPrefill(CLI::App& root) {
+  return AddRole(root, "prefill", "A worker that turns prompts into KV pages", ROLE_PREFILL);
+}
+
+Subcommand AddDecode(CLI::App& root) {
+  return AddRole(root, "decode", "A worker that turns KV pages into tokens", ROLE_DECODE);
+}
+
+Subcommand AddWorker(CLI::App& root) {
+  const auto flags = std::make_shared<ServiceFlags>();
+  CLI::App* const app = root.add_subcommand("worker", "A worker with several roles");
+  app->footer("Examples:\n  minicpmv worker --roles=prefill,decode --router=127.0.0.1:50070");
+  AddProcessFlags(*app, flags->process, kAnyPort);
+  AddWorkerFlags(*app, flags->worker, /*alone=*/true, /*has_engine=*/true, /*has_vision=*/true);
+  app->add_option("--roles", flags->worker.roles, "Of vision, prefill, decode")
+      ->required()
+      ->type_name("LIST")
+      ->group(kWorker);
+  return {app, [app, flags]() -> absl::StatusOr<Command> {
+            ASSIGN_OR_RETURN(std::vector<Role> roles, RolesFrom(flags->worker.roles));
+            ASSIGN_OR_RETURN(WorkerSettings worker, flags->worker.ToSettings(std::move(roles)));
+            return Command(ServeWorkerOptions{flags->process.ToSettings(*app), std::move(worker)});
+          }};
+}
+
+Subcommand AddRouter(CLI::App& root) {
+  const auto flags = std::make_shared<ServiceFlags>();
+  CLI::App* const app =
+      root.add_subcommand("router", "Takes conversations, and answers through its workers");
+  app->footer(
+      "Examples:\n"
+      "  minicpmv router --listen=127.0.0.1:50070\n"
+      "  minicpmv router --listen=0.0.0.0:50070 --token-file=token");
+  AddProcessFlags(*app, flags->process, kFarPort);
+  AddFolder(*app, flags->router.settings.folder);
+  AddRouterFlags(*app, flags->router);
+  return {app, [app, flags]() -> absl::StatusOr<Command> {
+            return Command(
+                ServeRouterOptions{flags->process.ToSettings(*app), flags->router.ToSettings()});
+          }};
+}
+
+Subcommand AddServe(CLI::App& root) {
+  const auto flags = std::make_shared<ServiceFlags>();
+  CLI::App* const app =
+      root.add_subcommand("serve", "A router and a worker with all roles in one process");
+  app->footer("Examples:\n  minicpmv serve --listen=127.0.0.1:50070");
+  AddProcessFlags(*app, flags->process, kFarPort);
+  AddWorkerFlags(*app, flags->worker, /*alone=*/false, /*has_engine=*/true, /*has_vision=*/true);
+  AddRouterFlags(*app, flags->router);
+  return {app, [app, flags]() -> absl::StatusOr<Command> {
+            ASSIGN_OR_RETURN(WorkerSettings worker,
+                             flags->worker.ToSettings({ROLE_VISION, ROLE_PREFILL, ROLE_DECODE}));
+            RouterSettings router = flags->router.ToSettings();
+            worker.model_name = router.model_name;
+            router.folder = worker.model.folder;
+            return Command(ServeAllOptions{flags->process.ToSettings(*app), std::move(router),
+                                           std::move(worker)});
+          }};
+}
+
+}  // namespace minicpmv

@@ -1,0 +1,140 @@
+#include "tools/minicpmv/serve.h"
+
+#include <condition_variable>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
+#include "services/router/router_model.h"
+#include "services/router/router_server.h"
+#include "tools/minicpmv/model_folder.h"
+#include "tools/minicpmv/service_process.h"
+#include "tools/minicpmv/worker_process.h"
+
+namespace minicpmv {
+namespace {
+
+// The first signal to stop. A second one does not wait for what runs.
+class StopSignal {
+ public:
+  explicit StopSignal(ServiceProcess& process) : process_(process) {
+    process.OnStop(
+        [this] {
+          const std::lock_guard<std::mutex> lock(mutex_);
+          has_come_ = true;
+          changed_.notify_all();
+        },
+        [] { std::_Exit(EXIT_FAILURE); });
+  }
+  ~StopSignal() { process_.OnStop(nullptr, nullptr); }
+
+  void Wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return has_come_; });
+    process_.SetReady(false);
+  }
+
+ private:
+  ServiceProcess& process_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool has_come_ = false;  // guarded by mutex_
+};
+
+// Where this process reaches itself: 0.0.0.0 is no address to connect to.
+std::string DialableOf(const ListenAddress& listen) {
+  if (!listen.is_wildcard()) return listen.text();
+  const std::string& text = listen.text();
+  return absl::StrCat(text.front() == '[' ? "[::1]" : "127.0.0.1", text.substr(text.rfind(':')));
+}
+
+absl::StatusOr<std::unique_ptr<router::RouterModel>> LoadModel(const RouterSettings& settings) {
+  ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(settings.folder));
+  return router::RouterModel::Load(folder, settings.model_name);
+}
+
+router::RouterServerOptions OptionsOf(const ServiceProcess& process,
+                                      const ProcessSettings& settings,
+                                      const RouterSettings& router) {
+  router::RouterServerOptions options;
+  options.router.queue_limit = static_cast<size_t>(router.queue_limit);
+  options.router.tenant_limit = static_cast<size_t>(router.tenant_limit);
+  options.router.settle = router.settle;
+  options.router.stall_after = router.stall_after;
+  options.router.failovers = static_cast<int>(router.failovers);
+  options.media.memory = router.media_memory_bytes;
+  options.media.files = router.media_file_bytes;
+  options.media.folder = router.media_folder;
+  options.credentials = process.credentials();
+  options.reflection = settings.reflection;
+  return options;
+}
+
+}  // namespace
+
+absl::Status ServeWorker(const ServeWorkerOptions& options) {
+  RETURN_IF_ERROR(CheckSettings(options));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ServiceProcess> process,
+                   ServiceProcess::Start(options.process));
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<WorkerProcess> made,
+      WorkerProcess::Start(process->listen(), options.process, options.worker,
+                           process->credentials(), process->admin_address(), process->metrics()));
+  Worker& worker = made->worker();
+  const auto entry = worker.state_changes().Add(
+      [&] { process->SetReady(worker.state() == control::v1::WORKER_STATE_READY); });
+  absl::Status status = made->Join(options.worker.routers);
+  if (status.ok()) status = process->AnnounceReady(made->address());
+  if (!status.ok()) worker.Drain(absl::ZeroDuration());
+  process->OnStop([&] { worker.Drain(); }, [&] { worker.Drain(absl::ZeroDuration()); });
+  worker.WaitUntilDrained();
+  process->OnStop(nullptr, nullptr);
+  return status;
+}
+
+absl::Status ServeRouter(const ServeRouterOptions& options) {
+  RETURN_IF_ERROR(CheckSettings(options));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ServiceProcess> process,
+                   ServiceProcess::Start(options.process));
+  ASSIGN_OR_RETURN(const std::unique_ptr<router::RouterModel> model, LoadModel(options.router));
+  ASSIGN_OR_RETURN(const std::unique_ptr<router::RouterServer> server,
+                   router::RouterServer::Start(process->listen(),
+                                               OptionsOf(*process, options.process, options.router),
+                                               *model, process->metrics()));
+  StopSignal stop(*process);
+  RETURN_IF_ERROR(process->AnnounceReady(server->address()));
+  stop.Wait();
+  server->Shutdown(options.process.drain_grace);
+  return absl::OkStatus();
+}
+
+absl::Status ServeAll(const ServeAllOptions& options) {
+  RETURN_IF_ERROR(CheckSettings(options));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ServiceProcess> process,
+                   ServiceProcess::Start(options.process));
+  ASSIGN_OR_RETURN(const std::unique_ptr<router::RouterModel> model, LoadModel(options.router));
+  // The worker is reached from this process only.
+  ASSIGN_OR_RETURN(const ListenAddress inner, ListenAddress::Reserve("127.0.0.1:0"));
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<WorkerProcess> made,
+      WorkerProcess::Start(inner, options.process, options.worker, process->credentials(),
+                           process->admin_address(), process->metrics()));
+  ASSIGN_OR_RETURN(const std::unique_ptr<router::RouterServer> server,
+                   router::RouterServer::Start(process->listen(),
+                                               OptionsOf(*process, options.process, options.router),
+                                               *model, process->metrics()));
+  StopSignal stop(*process);
+  absl::Status status = made->Join({DialableOf(process->listen())});
+  if (status.ok()) status = process->AnnounceReady(server->address());
+  if (status.ok()) stop.Wait();
+  // Replies need the worker until they have ended.
+  server->Shutdown(status.ok() ? options.process.drain_grace : absl::ZeroDuration());
+  made->worker().Drain(absl::ZeroDuration());
+  made->worker().WaitUntilDrained();
+  return status;
+}
+
+}  // namespace minicpmv

@@ -1,0 +1,57 @@
+#include "tools/minicpmv/service_settings.h"
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/blame.h"
+#include "runtime/base/status_macros.h"
+#include "services/common/listen_address.h"
+
+namespace minicpmv {
+namespace {
+
+absl::Status CheckProcess(const ProcessSettings& process) {
+  ASSIGN_OR_RETURN(const Credentials credentials, Credentials::Load(process.credentials));
+  const absl::StatusOr<ListenAddress> listen = ListenAddress::Reserve(process.listen);
+  if (!listen.ok()) return Blame("--listen", listen.status());
+  const absl::StatusOr<ListenAddress> admin = ListenAddress::Reserve(process.admin_listen);
+  if (!admin.ok()) return Blame("--admin-listen", admin.status());
+  if (!listen->is_loopback() && !credentials.TellStrangers()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--listen: ", process.listen,
+                     " can be reached from other machines: that needs --token-file, or "
+                     "--tls-certificate, --tls-key and --tls-ca"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckWorker(const ProcessSettings& process, const WorkerSettings& worker) {
+  for (const std::string& router : worker.routers) {
+    if (const absl::Status status = CheckAddress(router); !status.ok()) {
+      return Blame("--router", status);
+    }
+  }
+  if (!worker.advertise.empty()) {
+    const absl::Status status = CheckAddress(worker.advertise);
+    return status.ok() ? status : Blame("--advertise", status);
+  }
+  ASSIGN_OR_RETURN(const ListenAddress listen, ListenAddress::Reserve(process.listen));
+  if (listen.is_wildcard()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--advertise: others cannot reach ", process.listen, "; say by which address they do"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckSettings(const ServeWorkerOptions& options) {
+  RETURN_IF_ERROR(CheckProcess(options.process));
+  return CheckWorker(options.process, options.worker);
+}
+
+absl::Status CheckSettings(const ServeRouterOptions& options) {
+  return CheckProcess(options.process);
+}
+
+absl::Status CheckSettings(const ServeAllOptions& options) { return CheckProcess(options.process); }
+
+}  // namespace minicpmv

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "minicpmv/common/v1/worker.pb.h"
+#include "runtime/engine/local_model.h"
+#include "services/common/credentials.h"
+
+namespace minicpmv {
+
+// What all processes that listen are told.
+struct ProcessSettings {
+  std::string role;  // the subcommand's name
+  std::string listen, admin_listen;
+  CredentialOptions credentials;
+  bool reflection = false;
+  // How long what runs may take to end once the process is to stop.
+  absl::Duration drain_grace = absl::Seconds(30);
+};
+
+struct WorkerSettings {
+  std::vector<common::v1::Role> roles;
+  LocalModelOptions model;  // its parts are chosen by the roles
+  std::string model_name;   // "": the folder's
+  std::string id;           // "": derived from the address
+  std::string advertise;    // where others reach this worker; "": where it listens
+  std::vector<std::string> routers;
+  int64_t media_bytes = int64_t{512} << 20;
+  int64_t rows_cache_bytes = int64_t{256} << 20;
+};
+
+struct RouterSettings {
+  std::string folder, model_name;
+  int64_t queue_limit = 256, tenant_limit = 256;
+  absl::Duration settle = absl::Seconds(10);
+  std::optional<absl::Duration> stall_after;
+  int64_t failovers = 16;
+  int64_t media_memory_bytes = int64_t{512} << 20;
+  int64_t media_file_bytes = int64_t{4} << 30;
+  std::string media_folder = "/tmp";
+};
+
+// minicpmv vision, prefill, decode and worker.
+struct ServeWorkerOptions {
+  ProcessSettings process;
+  WorkerSettings worker;
+};
+
+// minicpmv router.
+struct ServeRouterOptions {
+  ProcessSettings process;
+  RouterSettings router;
+};
+
+// minicpmv serve: a router, and a worker with all roles that it alone knows.
+struct ServeAllOptions {
+  ProcessSettings process;  // listen: the router's
+  RouterSettings router;
+  WorkerSettings worker;  // its roles, routers and addresses are chosen here
+};
+
+// What can be seen before anything is loaded: INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE name the
+// flag.
+absl::Status CheckSettings(const ServeWorkerOptions& options);
+absl::Status CheckSettings(const ServeRouterOptions& options);
+absl::Status CheckSettings(const ServeAllOptions& options);
+
+}  // namespace minicpmv
