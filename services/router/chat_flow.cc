@@ -231,14 +231,18 @@ Task<std::optional<CallFailure>> ChatFlow::Attempt() {
   } else {
     BeginPrefill(first.landing());
     co_await signal_.Until([this] { return prefill_->has_news() || decode_->has_ended(); });
-    if (decode_->has_ended()) co_return decode_->Failure();
-    if (!prefill_->has_message()) co_return prefill_->Failure();
-    const prefill::v1::PrefillPromptResponse granted = prefill_->Take();
-    if (!granted.has_landing()) {
-      co_return prefill_->Failure(absl::InternalError("a prefill worker granted no landing"));
+    // Prefill, decode and all of a short reply may have been done while this thread was busy.
+    const bool is_decoded = decode_->has_ended() && decode_->has_message();
+    if (decode_->has_ended() && !is_decoded) co_return decode_->Failure();
+    if (!prefill_->has_message() && !is_decoded) co_return prefill_->Failure();
+    if (prefill_->has_message()) {
+      const prefill::v1::PrefillPromptResponse granted = prefill_->Take();
+      if (!granted.has_landing()) {
+        co_return prefill_->Failure(absl::InternalError("a prefill worker granted no landing"));
+      }
+      NoteCached(granted.landing().held_tokens());
+      if (!is_decoded) BeginEncoding(granted.landing());
     }
-    NoteCached(granted.landing().held_tokens());
-    BeginEncoding(granted.landing());
   }
 
   while (true) {
@@ -289,15 +293,15 @@ void ChatFlow::BeginEncoding(const common::v1::Landing& prefill) {
     const common::v1::Span& span = plan_.prompt.spans(i);
     // What lies wholly within the tokens that prefill holds is not needed again.
     if (uint64_t{span.first_token()} + span.rows() <= prefill.held_tokens()) continue;
-    const auto found = std::find_if(media.begin(), media.end(), [&](const MediumToEncode& other) {
+    auto found = std::find_if(media.begin(), media.end(), [&](const MediumToEncode& other) {
       return other.digest == span.media_digest();
     });
-    MediumToEncode& medium = found != media.end() ? *found : media.emplace_back();
     if (found == media.end()) {
-      medium.digest = span.media_digest();
-      medium.slices.home = media_.HomeOfMedium(plan_.medium_of_span[static_cast<size_t>(i)]);
+      const size_t medium = plan_.medium_of_span[static_cast<size_t>(i)];
+      media.push_back({span.media_digest(), {media_.HomeOfMedium(medium), {}}});
+      found = std::prev(media.end());
     }
-    medium.slices.spans.push_back(static_cast<uint32_t>(i));
+    found->slices.spans.push_back(static_cast<uint32_t>(i));
   }
   if (media.empty()) return;
   common::v1::Destination destination;
