@@ -1,0 +1,408 @@
+// The router as it is, over workers that are made up, on a virtual clock: every run is one number.
+//
+//   MINICPMV_SIMULATION_REQUESTS=100000 MINICPMV_SIMULATION_SEED=7 services_router_test
+//       --gtest_filter=SimulationTest.*
+
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "runtime/text/reply_text.h"
+#include "services/common/status_proto.h"
+#include "services/router/reply_settings.h"
+#include "services/router/request_plan.h"
+#include "services/router/router.h"
+#include "services/router/stable_hash.h"
+#include "services/router/virtual_loop.h"
+#include "tests/services/router/simulated_fleet.h"
+
+namespace minicpmv::router {
+namespace {
+
+constexpr size_t kQueueLimit = 200;
+
+const RouterModel& Model() {
+  static const RouterModel* const model = [] {
+    auto loaded = RouterModel::Load(absl::StrCat(MINICPMV_SOURCE_DIR, "/tools/nano/model"), "nano");
+    EXPECT_TRUE(loaded.ok()) << loaded.status();
+    return loaded->release();
+  }();
+  return *model;
+}
+
+std::string DigestNumber(uint64_t number) {
+  std::string digest = absl::StrCat("medium ", number);
+  digest.resize(32, '.');
+  return digest;
+}
+
+common::v1::MediaInfo InfoOf(const std::string& digest) {
+  const uint64_t shape = StableHash().Add(digest).value();
+  common::v1::MediaInfo info;
+  info.set_kind(common::v1::MEDIA_KIND_IMAGE);
+  info.set_format("png");
+  info.set_width(40 + shape % 300);
+  info.set_height(40 + (shape >> 20) % 300);
+  info.set_stored_width(info.width());
+  info.set_stored_height(info.height());
+  return info;
+}
+
+// What a fake model that nobody disturbs says.
+struct Expected {
+  std::vector<uint32_t> tokens;
+  std::string text;
+  chat::v1::FinishReason reason = chat::v1::FINISH_REASON_LENGTH;
+};
+
+Expected ExpectedOf(const ChatRequest& request) {
+  std::vector<common::v1::MediaInfo> infos;
+  for (const RequestMedium& medium : request.media) infos.push_back(InfoOf(medium.digest));
+  const RequestPlan plan = *PlanRequest(request, infos, Model());
+  const chat::v1::ReplyOptions& options = request.request.options();
+  const decode::v1::Limits limits = LimitsOf(options, Model(), plan.prompt.tokens_size());
+  const std::vector<int32_t>& stops = Model().prompts().stop_ids();
+  ReplyText text = *ReplyText::Create(Model().tokenizer(), TextOf(options, Model()));
+  Expected expected;
+  uint64_t history = 0;
+  for (const uint32_t token : plan.prompt.tokens()) history = FakeHistory(history, token);
+  while (expected.tokens.size() < limits.max_new_tokens()) {
+    const uint32_t token =
+        FakeToken(history, options.sampling().seed(), stops,
+                  static_cast<uint32_t>(Model().spec().language.vocabulary));
+    history = FakeHistory(history, token);
+    expected.tokens.push_back(token);
+    if (static_cast<int32_t>(token) == stops.front()) {
+      expected.reason = chat::v1::FINISH_REASON_STOP;
+      break;
+    }
+    absl::StrAppend(&expected.text, text.Push(static_cast<int32_t>(token)));
+    if (text.stopped()) {
+      expected.reason = chat::v1::FINISH_REASON_STOP;
+      break;
+    }
+  }
+  absl::StrAppend(&expected.text, text.Finish());
+  return expected;
+}
+
+struct Counts {
+  int64_t complete = 0, cancelled = 0, expired = 0, refused = 0, unavailable = 0, resumed = 0;
+  uint64_t failovers = 0;
+  absl::Duration longest;
+  uint64_t hash = 0;
+};
+
+class Simulation {
+ public:
+  Simulation(uint64_t seed, int64_t requests)
+      : requests_(requests),
+        random_(seed),
+        fleet_(FleetOptionsOf(), loop_, seed + 1),
+        router_(RouterOptionsOf(seed), Model(), fleet_, loop_, watch_) {}
+  ~Simulation() { fleet_.Leave(); }
+
+  // Every invariant is looked at on the way and in the end.
+  Counts Run() {
+    fleet_.Join(router_.fleet());
+    NextArrival();
+    NextEvent();
+    const absl::Time limit = loop_.Now() + absl::Hours(24 * 30);
+    while ((arrived_ < requests_ || !clients_.empty()) && loop_.RunOne(limit)) {
+      if (router_.waiting() > kQueueLimit) Fail("the queue is over its bound");
+      if (loop_.Now() >= limit || !failure_.empty()) break;
+    }
+    if (!clients_.empty() && failure_.empty()) Fail("a request never ends");
+    fleet_.Calm();
+    event_ = nullptr;
+    loop_.RunFor(absl::Seconds(60));
+    if (router_.requests() != 0) Fail("the router still has requests");
+    if (fleet_.open_calls() != 0) Fail(absl::StrCat(fleet_.open_calls(), " calls are left open"));
+    if (fleet_.held_pages() != 0) Fail(absl::StrCat(fleet_.held_pages(), " pages are held"));
+    for (const std::string& words : fleet_.complaints()) Fail(absl::StrCat("a worker: ", words));
+    return counts_;
+  }
+
+  const std::string& failure() const { return failure_; }
+
+ private:
+  struct Client {
+    ChatRequest request;
+    Expected expected;
+    absl::Time start;
+    Router::RequestNumber number = 0;
+    uint64_t sequence = 0;
+    bool has_start = false, has_ending = false;
+    std::string request_id;
+    std::string text;
+    std::vector<uint32_t> tokens;
+    std::unique_ptr<Loop::Alarm> leaves;  // when it goes, or its connection breaks
+  };
+
+  class Sink final : public ReplySink {
+   public:
+    Sink(Simulation& simulation, int64_t client) : simulation_(simulation), client_(client) {}
+    void Send(chat::v1::StreamReplyResponse event) override {
+      simulation_.OnEvent(client_, event);
+    }
+    void End(const absl::Status& status) override { simulation_.OnEnd(client_, status); }
+
+   private:
+    Simulation& simulation_;
+    const int64_t client_;
+  };
+
+  static SimulatedFleet::Options FleetOptionsOf() {
+    SimulatedFleet::Options options;
+    options.stops = Model().prompts().stop_ids();
+    options.vocabulary = static_cast<uint32_t>(Model().spec().language.vocabulary);
+    options.model_fingerprint = Model().fingerprint();
+    options.media = InfoOf;
+    return options;
+  }
+  static RouterOptions RouterOptionsOf(uint64_t seed) {
+    RouterOptions options;
+    options.queue_limit = kQueueLimit;
+    options.tenant_limit = kQueueLimit / 2;
+    options.stall_after = absl::Seconds(1);
+    options.settle = absl::Seconds(20);
+    options.random_seed = seed;
+    return options;
+  }
+
+  uint64_t Draw(uint64_t below) { return random_() % below; }
+  absl::Duration Exponential(absl::Duration mean) {
+    return mean * std::exponential_distribution<double>(1)(random_);
+  }
+  void Fail(std::string words) {
+    if (failure_.empty()) failure_ = std::move(words);
+  }
+
+  void NextArrival() {
+    if (arrived_ >= requests_) {
+      arrival_ = nullptr;
+      return;
+    }
+    arrival_ = loop_.At(loop_.Now() + Exponential(absl::Milliseconds(25)), [this] {
+      // Now and then many come at once.
+      const uint64_t burst = Draw(2000) == 0 ? kQueueLimit + 100 : 1;
+      for (uint64_t i = 0; i < burst && arrived_ < requests_; ++i) Arrive();
+      NextArrival();
+    });
+  }
+
+  void NextEvent() {
+    event_ = loop_.At(loop_.Now() + Exponential(absl::Seconds(1.5)), [this] {
+      switch (Draw(8)) {
+        case 0:
+        case 1:
+          fleet_.Kill();
+          break;
+        case 2:
+          fleet_.Drain();
+          break;
+        case 3:
+          fleet_.BreakStream();
+          break;
+        default:
+          fleet_.Freeze(Exponential(absl::Seconds(1)));
+      }
+      NextEvent();
+    });
+  }
+
+  ChatRequest MakeRequest() {
+    static const char* const kTexts[] = {"Hello", "What do you see?", "Which colour is it?",
+                                         "Tell me a long story about a small dog, please.", "1+1"};
+    ChatRequest request;
+    request.cache_scope = absl::StrCat("tenant ", Draw(4));
+    chat::v1::Conversation& conversation = *request.request.mutable_conversation();
+    const uint64_t turns = Draw(3);
+    for (uint64_t i = 0; i <= 2 * turns; ++i) {
+      chat::v1::Message& message = *conversation.add_messages();
+      message.set_role(i % 2 == 0 ? chat::v1::ROLE_USER : chat::v1::ROLE_ASSISTANT);
+      const uint64_t media = i == 0 && Draw(3) == 0 ? 1 + Draw(3) : 0;
+      for (uint64_t j = 0; j < media; ++j) {
+        message.add_parts()->mutable_media();
+        request.media.push_back({DigestNumber(Draw(60)), nullptr});
+      }
+      message.add_parts()->set_text(kTexts[Draw(std::size(kTexts))]);
+    }
+    chat::v1::ReplyOptions& options = *request.request.mutable_options();
+    options.set_max_new_tokens(static_cast<uint32_t>(1 + Draw(40)));
+    options.mutable_sampling()->set_seed(Draw(1000));
+    if (Draw(10) == 0) options.add_stop(std::string(1, static_cast<char>('a' + Draw(26))));
+    if (Draw(20) == 0) {
+      request.deadline = loop_.Now() + absl::Milliseconds(1) + Exponential(absl::Seconds(1));
+    }
+    return request;
+  }
+
+  void Arrive() {
+    const int64_t id = arrived_++;
+    Client& client = clients_[id];
+    client.request = MakeRequest();
+    client.expected = ExpectedOf(client.request);
+    client.start = loop_.Now();
+    Ask(id);
+  }
+
+  void Ask(int64_t id) {
+    Client& client = clients_[id];
+    ChatRequest request = client.request;
+    if (client.has_start) {
+      chat::v1::Resume& resume = *request.request.mutable_resume();
+      resume.mutable_tokens()->Add(client.tokens.begin(), client.tokens.end());
+      resume.set_text_bytes(client.text.size());
+      resume.set_sequence(client.sequence);
+      resume.set_seed(request.request.options().sampling().seed());
+      resume.set_request_id(client.request_id);
+    }
+    client.number = router_.Start(std::move(request), std::make_unique<Sink>(*this, id));
+    const uint64_t fate = Draw(12);
+    if (fate > 1) return;
+    client.leaves = loop_.At(loop_.Now() + Exponential(absl::Milliseconds(400)),
+                             [this, id, fate] { fate == 0 ? Go(id) : Resume(id); });
+  }
+
+  // The client has gone for good.
+  void Go(int64_t id) {
+    router_.Cancel(clients_[id].number);
+    ++counts_.cancelled;
+    clients_.erase(id);
+  }
+
+  // Its connection broke, and it asks to go on.
+  void Resume(int64_t id) {
+    router_.Cancel(clients_[id].number);
+    ++counts_.resumed;
+    Ask(id);
+  }
+
+  void OnEvent(int64_t id, const chat::v1::StreamReplyResponse& event) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) return Fail("an event after the end");
+    Client& client = found->second;
+    if (event.sequence() != client.sequence + 1) Fail("sequence numbers with a gap");
+    client.sequence = event.sequence();
+    if (client.has_ending) Fail("an event after the ending");
+    if (event.has_start()) {
+      if (client.has_start && event.start().request_id() != client.request_id) {
+        Fail("another request id after a resumption");
+      }
+      client.request_id = event.start().request_id();
+      client.has_start = true;
+    } else if (!client.has_start) {
+      Fail("a reply without a start");
+    }
+    client.text += event.text().text();
+    client.tokens.insert(client.tokens.end(), event.text().tokens().begin(),
+                         event.text().tokens().end());
+    if (event.has_ending()) {
+      client.has_ending = true;
+      counts_.failovers += event.ending().bill().failovers();
+      if (event.ending().finish_reason() != client.expected.reason) Fail("another finish reason");
+      if (event.ending().usage().completion_tokens() != client.tokens.size()) {
+        Fail("another number of tokens than were sent");
+      }
+    }
+  }
+
+  void OnEnd(int64_t id, const absl::Status& status) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) return Fail("a second end");
+    const Client& client = found->second;
+    counts_.longest = std::max(counts_.longest, loop_.Now() - client.start);
+    counts_.hash = StableHash()
+                       .Add(counts_.hash)
+                       .Add(static_cast<uint64_t>(id))
+                       .Add(client.text)
+                       .Add(static_cast<uint64_t>(absl::ToUnixNanos(loop_.Now())))
+                       .value();
+    if (status.ok()) {
+      ++counts_.complete;
+      if (!client.has_ending) Fail("OK without an ending");
+      if (client.tokens != client.expected.tokens) Fail("other tokens than undisturbed");
+      if (client.text != client.expected.text) Fail("another text than undisturbed");
+    } else if (absl::IsDeadlineExceeded(status)) {
+      ++counts_.expired;
+      if (loop_.Now() < client.request.deadline) Fail("expired too early");
+    } else if (absl::IsResourceExhausted(status)) {
+      ++counts_.refused;
+      if (!RetryAfterOf(status)) Fail("refused without a time to come again");
+    } else if (absl::IsUnavailable(status)) {
+      ++counts_.unavailable;
+    } else {
+      Fail(absl::StrCat("ended with ", status.ToString()));
+    }
+    clients_.erase(found);
+  }
+
+  const int64_t requests_;
+  std::mt19937_64 random_;
+  VirtualLoop loop_;
+  RouterWatch watch_;
+  SimulatedFleet fleet_;
+  Router router_;
+  int64_t arrived_ = 0;
+  std::map<int64_t, Client> clients_;
+  std::unique_ptr<Loop::Alarm> arrival_, event_;
+  Counts counts_;
+  std::string failure_;
+};
+
+int64_t Number(const char* name, int64_t otherwise) {
+  const char* const text = std::getenv(name);
+  int64_t number = otherwise;
+  if (text != nullptr && !absl::SimpleAtoi(text, &number)) ADD_FAILURE() << name;
+  return number;
+}
+
+TEST(SimulationTest, AnswersEveryRequestOnceAndLeavesNothingOpen) {
+  const int64_t requests = Number("MINICPMV_SIMULATION_REQUESTS", 10'000);
+  const auto seed = static_cast<uint64_t>(Number("MINICPMV_SIMULATION_SEED", 1));
+  constexpr int64_t kRequestsOfARun = 2'000;
+  Counts sum;
+  for (int64_t done = 0; done < requests; done += kRequestsOfARun) {
+    const uint64_t run_seed = seed + static_cast<uint64_t>(done / kRequestsOfARun);
+    const int64_t of_run = std::min(kRequestsOfARun, requests - done);
+    Simulation simulation(run_seed, of_run);
+    const Counts counts = simulation.Run();
+    ASSERT_EQ(simulation.failure(), "")
+        << "again with MINICPMV_SIMULATION_SEED=" << run_seed
+        << " MINICPMV_SIMULATION_REQUESTS=" << of_run;
+    sum.complete += counts.complete;
+    sum.cancelled += counts.cancelled;
+    sum.expired += counts.expired;
+    sum.refused += counts.refused;
+    sum.unavailable += counts.unavailable;
+    sum.resumed += counts.resumed;
+    sum.failovers += counts.failovers;
+    sum.longest = std::max(sum.longest, counts.longest);
+  }
+  std::cout << sum.complete << " complete, " << sum.cancelled << " cancelled, " << sum.expired
+            << " expired, " << sum.refused << " refused, " << sum.unavailable << " unavailable, "
+            << sum.resumed << " resumed, " << sum.failovers << " failovers, the longest took "
+            << sum.longest << "\n";
+  EXPECT_EQ(sum.complete + sum.cancelled + sum.expired + sum.refused + sum.unavailable, requests);
+  // It is not the fleet that answers for disturbances.
+  EXPECT_GT(sum.complete, requests / 2);
+  EXPECT_LE(sum.unavailable, requests / 100);
+  // Nobody starves.
+  EXPECT_LT(sum.longest, absl::Minutes(2));
+}
+
+TEST(SimulationTest, RunsTheSameWayAgain) {
+  EXPECT_EQ(Simulation(5, 300).Run().hash, Simulation(5, 300).Run().hash);
+  EXPECT_NE(Simulation(5, 300).Run().hash, Simulation(6, 300).Run().hash);
+}
+
+}  // namespace
+}  // namespace minicpmv::router
