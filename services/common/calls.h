@@ -339,8 +339,9 @@ class RequestStream {
 };
 
 // Where responses of a call go. `message` and `end` are told on gRPC's threads, one at a time;
-// `end` once, last, when the call holds its channel no more: whoever made the channel keeps it until
-// then, for gRPC does not bear that one of its own threads ends the last channel of a process.
+// `end` once, last, when the call holds its channel no more: whoever made the channel keeps it
+// until then, for gRPC does not bear that one of its own threads ends the last channel of a
+// process.
 template <typename Response>
 struct ResponseReceiver {
   std::function<void(Response)> message;

@@ -14,9 +14,9 @@
 
 namespace minicpmv {
 
-using Command = std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions,
-                             BenchOptions, WorkersOptions, ServeWorkerOptions, ServeRouterOptions,
-                             ServeAllOptions>;
+using Command =
+    std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions, BenchOptions,
+                 WorkersOptions, ServeWorkerOptions, ServeRouterOptions, ServeAllOptions>;
 
 // What the flags ask for; nothing, when that was --help or --version, which are answered here.
 // INVALID_ARGUMENT names the flag.
