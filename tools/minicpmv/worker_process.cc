@@ -7,6 +7,7 @@
 #include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/kv/page_pool.h"
+#include "services/common/heap.h"
 #include "services/common/model_identity.h"
 #include "tools/minicpmv/model_folder.h"
 
@@ -60,6 +61,7 @@ control::v1::Capacity CapacityOf(const WorkerSettings& settings, LocalModel& mod
 absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(
     const ListenAddress& listen, const ProcessSettings& process, const WorkerSettings& settings,
     const Credentials& credentials, absl::string_view admin_address, Metrics& metrics) {
+  KeepFreedMemory();
   std::unique_ptr<WorkerProcess> made(new WorkerProcess);
   LocalModelOptions options = settings.model;
   ASSIGN_OR_RETURN(options.folder, ResolveModelFolder(options.folder));
