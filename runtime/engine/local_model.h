@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/device/cpu_device.h"
+#include "runtime/device/device_list.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/pipeline.h"
 #include "runtime/model/decoder.h"
@@ -17,7 +18,6 @@
 #include "runtime/model/prompt.h"
 #include "runtime/model/vision_encoder.h"
 #include "runtime/text/tokenizer.h"
-#include "runtime/device/device_list.h"
 
 namespace minicpmv {
 
@@ -25,7 +25,7 @@ namespace minicpmv {
 struct ModelParts {
   bool text = true;     // tokenizer and prompts
   bool decoder = true;  // all layers, their cache, and the engine
-  bool head = true;     // what turns the last layer's rows into logits: without it nothing is chosen
+  bool head = true;  // what turns the last layer's rows into logits: without it nothing is chosen
 };
 
 struct LocalModelOptions {

@@ -129,9 +129,8 @@ std::string ModelFingerprint(const ModelSpec& spec, const Checkpoint& checkpoint
 std::string LayoutFingerprint(const ModelSpec& spec, DType dtype) {
   Hash hash("minicpmv layout 1");
   hash.Text(NameOf(dtype));
-  for (const int64_t number :
-       {int64_t{kPageSize}, spec.language.layers, spec.language.kv_heads, spec.language.head_size,
-        spec.language.hidden}) {
+  for (const int64_t number : {int64_t{kPageSize}, spec.language.layers, spec.language.kv_heads,
+                               spec.language.head_size, spec.language.hidden}) {
     hash.Whole(number);
   }
   return hash.Finish();

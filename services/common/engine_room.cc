@@ -47,16 +47,16 @@ EngineRoom::EngineRoom(Worker& worker, LocalModel& model)
                                             "Sequences that gave their pages to older ones.")),
       nan_logits_(worker.metrics().Counter("minicpmv_nan_logits_total",
                                            "Replies that ended because logits were no numbers.")),
-      prefix_query_tokens_(
-          worker.metrics().Counter("minicpmv_prefix_query_tokens_total",
-                                   "Positions that the prefix index was asked for.")),
+      prefix_query_tokens_(worker.metrics().Counter(
+          "minicpmv_prefix_query_tokens_total", "Positions that the prefix index was asked for.")),
       prefix_hit_tokens_(worker.metrics().Counter("minicpmv_prefix_hit_tokens_total",
                                                   "Positions that the prefix index held.")),
       free_pages_(Pages(worker.metrics(), "free")),
       held_pages_(Pages(worker.metrics(), "held")),
       cached_pages_(Pages(worker.metrics(), "cached")),
       landing_pages_(Pages(worker.metrics(), "landing")),
-      landings_(worker.metrics().Gauge("minicpmv_landings", "Landings granted and not yet closed.")),
+      landings_(
+          worker.metrics().Gauge("minicpmv_landings", "Landings granted and not yet closed.")),
       prompt_steps_(StepSeconds(worker.metrics(), "prefill")),
       decode_steps_(StepSeconds(worker.metrics(), "decode")),
       mixed_steps_(StepSeconds(worker.metrics(), "mixed")),
@@ -81,8 +81,9 @@ void EngineRoom::Rate::Add(int64_t more, absl::Duration busy) {
 void EngineRoom::OnStep(const StepReport& report) {
   const bool is_prompt = report.decode_rows == 0;
   const bool is_decode = report.prompt_rows == 0;
-  prometheus::Histogram& steps =
-      is_prompt ? prompt_steps_ : is_decode ? decode_steps_ : mixed_steps_;
+  prometheus::Histogram& steps = is_prompt   ? prompt_steps_
+                                 : is_decode ? decode_steps_
+                                             : mixed_steps_;
   steps.Observe(absl::ToDoubleSeconds(report.busy));
   sequences_.Observe(static_cast<double>(report.sequences));
   rows_.Observe(static_cast<double>(report.prompt_rows + report.decode_rows));

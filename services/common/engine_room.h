@@ -62,7 +62,7 @@ class EngineRoom {
   prometheus::Counter &preemptions_, &nan_logits_, &prefix_query_tokens_, &prefix_hit_tokens_;
   prometheus::Gauge &free_pages_, &held_pages_, &cached_pages_, &landing_pages_, &landings_;
   prometheus::Histogram &prompt_steps_, &decode_steps_, &mixed_steps_;  // seconds
-  prometheus::Histogram &sequences_, &rows_;                           // of a step
+  prometheus::Histogram &sequences_, &rows_;                            // of a step
   std::unique_ptr<LoadBoard::Entry> board_entry_;
   std::unique_ptr<Listeners<>::Entry> refresh_;
 };

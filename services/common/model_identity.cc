@@ -14,12 +14,11 @@ namespace {
 absl::Status CheckOne(absl::string_view field, absl::string_view ours, absl::string_view theirs) {
   if (ours == theirs) return absl::OkStatus();
   // The first bytes tell two of them apart, and whatever came from outside is shown in hex only.
-  return WithField(
-      absl::FailedPreconditionError(absl::StrCat(
-          field, " begins with ", absl::BytesToHexString(theirs.substr(0, 4)), ", of ",
-          theirs.size(), " bytes: this worker's begins with ",
-          absl::BytesToHexString(ours.substr(0, 4)))),
-      field);
+  return WithField(absl::FailedPreconditionError(absl::StrCat(
+                       field, " begins with ", absl::BytesToHexString(theirs.substr(0, 4)), ", of ",
+                       theirs.size(), " bytes: this worker's begins with ",
+                       absl::BytesToHexString(ours.substr(0, 4)))),
+                   field);
 }
 
 }  // namespace
@@ -28,8 +27,8 @@ std::string ModelNameOf(absl::string_view folder) {
   std::error_code error;
   const std::filesystem::path path =
       std::filesystem::weakly_canonical(std::filesystem::path(std::string(folder)), error);
-  const std::string name = path.has_filename() ? path.filename().string()
-                                               : path.parent_path().filename().string();
+  const std::string name =
+      path.has_filename() ? path.filename().string() : path.parent_path().filename().string();
   return error || name.empty() ? "model" : name;
 }
 

@@ -15,9 +15,9 @@ constexpr size_t kMaxCacheScopeBytes = 64;
 
 absl::Status CheckMedium(const common::v1::Span& span, absl::string_view field) {
   if (span.media_digest().size() != kDigestBytes) {
-    return BadField(absl::StrCat(field, ".media_digest"),
-                    absl::StrCat("has ", span.media_digest().size(), " bytes: a SHA-256 has ",
-                                 kDigestBytes));
+    return BadField(
+        absl::StrCat(field, ".media_digest"),
+        absl::StrCat("has ", span.media_digest().size(), " bytes: a SHA-256 has ", kDigestBytes));
   }
   if (span.options().has_max_slices() && span.options().max_slices() == 0) {
     return BadField(absl::StrCat(field, ".options.max_slices"), "is 0: it is at least 1");

@@ -174,6 +174,7 @@ void DecodeCall::OnToken(int32_t token) {
   stream_->Send(std::move(response));
   if (generated_ == 1) TestPoint("decode.token_1", request_id_);
   if (generated_ == 20) TestPoint("decode.token_20", request_id_);
+  busy_ += room_.clock().Now() - now;
 }
 
 void DecodeCall::OnEnd(absl::StatusOr<Finish> finish) {

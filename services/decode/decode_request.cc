@@ -19,8 +19,7 @@ SamplingSettings SettingsOf(const v1::Sampling& sampling, const v1::Limits& limi
                             const GenerationDefaults& defaults) {
   SamplingSettings settings;
   settings.greedy = sampling.greedy();
-  settings.temperature =
-      sampling.has_temperature() ? sampling.temperature() : defaults.temperature;
+  settings.temperature = sampling.has_temperature() ? sampling.temperature() : defaults.temperature;
   settings.top_p = sampling.has_top_p() ? sampling.top_p() : defaults.top_p;
   settings.repetition_penalty = sampling.has_repetition_penalty() ? sampling.repetition_penalty()
                                                                   : defaults.repetition_penalty;
@@ -47,8 +46,8 @@ absl::StatusOr<SamplingSettings> ReadSettings(const v1::DecodeSequenceRequest& r
   settings.top_k = model.spec().generation.top_k;
   if (sampling.has_top_k()) {
     if (sampling.top_k() > kMaxTopK) {
-      return BadField("sampling.top_k", absl::StrCat("is ", sampling.top_k(), ": at most ",
-                                                     kMaxTopK));
+      return BadField("sampling.top_k",
+                      absl::StrCat("is ", sampling.top_k(), ": at most ", kMaxTopK));
     }
     settings.top_k = static_cast<int>(sampling.top_k());
   }
@@ -74,12 +73,11 @@ absl::StatusOr<SamplingSettings> ReadSettings(const v1::DecodeSequenceRequest& r
 absl::StatusOr<SequenceRequest> ReadDecodeRequest(const v1::DecodeSequenceRequest& request,
                                                   const common::v1::ModelIdentity& identity,
                                                   const LocalModel& model) {
-  RETURN_IF_ERROR(CheckFingerprints(identity, request.model_fingerprint(),
-                                    request.layout_fingerprint()));
+  RETURN_IF_ERROR(
+      CheckFingerprints(identity, request.model_fingerprint(), request.layout_fingerprint()));
   RETURN_IF_ERROR(CheckScope(request.scope()));
-  ASSIGN_OR_RETURN(PromptParts parts,
-                   ReadPrompt(request.prompt(), model.spec().language.vocabulary,
-                              model.max_positions()));
+  ASSIGN_OR_RETURN(PromptParts parts, ReadPrompt(request.prompt(), model.spec().language.vocabulary,
+                                                 model.max_positions()));
   SequenceRequest sequence;
   ASSIGN_OR_RETURN(sequence.sampling, ReadSettings(request, model));
   const int64_t generated = static_cast<int64_t>(parts.tokens.size()) - parts.prompt_tokens;

@@ -32,8 +32,8 @@ absl::StatusOr<std::vector<TensorView>> PageArrivals::Place(const ParcelLabel& l
     return absl::InvalidArgumentError("the landing is for pages");
   }
   if (label.dtype != dtype_) {
-    return absl::InvalidArgumentError(absl::StrCat("the pages are ", NameOf(label.dtype),
-                                                   " where ", NameOf(dtype_), " belongs"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the pages are ", NameOf(label.dtype), " where ", NameOf(dtype_), " belongs"));
   }
   absl::StatusOr<std::vector<TensorView>> places =
       pages_.Places(label.index, label.first, label.count);
@@ -41,15 +41,15 @@ absl::StatusOr<std::vector<TensorView>> PageArrivals::Place(const ParcelLabel& l
   uint64_t bytes = 0;
   for (const TensorView& place : *places) bytes += place.bytes();
   if (label.bytes != bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        label.count, " positions are ", bytes, " bytes, not ", label.bytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat(label.count, " positions are ", bytes, " bytes, not ", label.bytes));
   }
   const Run run = RunOf(label);
   for (int64_t i = run.first; i < run.first + run.count; ++i) {
     if (states_[i] == State::kMissing) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "of positions ", label.first, " to ", label.first + label.count - 1, " of layer ",
-        label.index, " some have landed or are on their way already"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("of positions ", label.first, " to ", label.first + label.count - 1,
+                     " of layer ", label.index, " some have landed or are on their way already"));
   }
   std::fill_n(states_.begin() + run.first, run.count, State::kComing);
   return places;

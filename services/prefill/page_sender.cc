@@ -27,8 +27,7 @@ PageSender::PageSender(Link& link, const Clock& clock, Options options)
     : link_(link), clock_(clock), options_(std::move(options)) {
   landed_.resize(static_cast<size_t>(options_.layers), options_.from);
   sums_.landed_tokens = options_.from;
-  sums_.awaited_pages =
-      options_.layers * (PagesFor(options_.to) - options_.from / kPageSize);
+  sums_.awaited_pages = options_.layers * (PagesFor(options_.to) - options_.from / kPageSize);
 }
 
 void PageSender::Send(PageRun run, absl::AnyInvocable<void()> sent) {

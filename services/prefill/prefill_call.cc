@@ -115,7 +115,6 @@ void PrefillCall::OnAdmitted(int64_t held_tokens) {
   absl::Status made;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    admitted_at_ = room_.clock().Now();
     if (is_cancelled_) return;
     absl::StatusOr<RowsArrivals> rows =
         RowsArrivals::Create(room_.model().first_device(), spans_, held_tokens,
@@ -124,6 +123,7 @@ void PrefillCall::OnAdmitted(int64_t held_tokens) {
     if (made.ok()) {
       rows_.emplace(*std::move(rows));
       held_ = computed_ = held_tokens;
+      computed_at_ = room_.clock().Now();
       told_.set_computed_tokens(static_cast<uint32_t>(held_));
       told_.set_landed_tokens(static_cast<uint32_t>(own_ == nullptr ? send_from_ : held_));
       slot_ = room_.worker().landings().Open(*this).slot;
@@ -181,15 +181,18 @@ void PrefillCall::OnParcel(const absl::Status& status) {
 }
 
 void PrefillCall::OnComputed(int64_t tokens) {
+  const absl::Time now = room_.clock().Now();
   int64_t more, steps;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     more = tokens - std::exchange(computed_, tokens);
+    computed_at_ = now;
     steps = ++steps_;
   }
   room_.AddOutstanding(-more);
   Tell();
   if (steps == 2) TestPoint("prefill.chunk_2", request_id_);
+  told_busy_ += room_.clock().Now() - now;
 }
 
 void PrefillCall::OnEnd(absl::StatusOr<Finish> finish) {
@@ -258,11 +261,12 @@ std::optional<v1::PrefillPromptResponse> PrefillCall::NextMessage() {
 }
 
 void PrefillCall::FillBill(const Finish& finish, common::v1::Bill& bill) const {
-  // The engine's clock starts elsewhere: only its differences are used.
-  const absl::Duration queue = admitted_at_ - handed_ + (finish.started - finish.submitted);
-  AddLine(bill, common::v1::WORK_QUEUE, absl::ZeroDuration(), queue, queue);
-  AddLine(bill, common::v1::WORK_PREFILL, queue, queue + (finish.prompt_done - finish.started),
-          finish.busy);
+  // Of the engine's times only differences are used: its clock may start elsewhere.
+  const absl::Duration end = computed_at_ - handed_;
+  const absl::Duration start =
+      std::max(absl::ZeroDuration(), end - (finish.prompt_done - finish.started));
+  AddLine(bill, common::v1::WORK_QUEUE, absl::ZeroDuration(), start, start);
+  AddLine(bill, common::v1::WORK_PREFILL, start, end, finish.busy + told_busy_);
   bill.set_cached_tokens(static_cast<uint32_t>(held_));
   if (sender_ == nullptr) return;
   const PageSender::Sums sums = sender_->sums();

@@ -74,6 +74,7 @@ class PrefillCall final : public PrefillObserver,
   std::unique_ptr<Worker::Call> admitted_;
   std::unique_ptr<PageSender> sender_;  // null: adopted
   std::shared_ptr<OwnLanding> own_;     // null: not adopted
+  absl::Duration told_busy_;            // the engine's thread, in OnComputed
 
   mutable std::mutex mutex_;  // guards all below
   SequenceId id_ = -1;
@@ -81,8 +82,8 @@ class PrefillCall final : public PrefillObserver,
   std::optional<RowsArrivals> rows_;
   bool is_cancelled_ = false;
   absl::Status failure_;  // what it ends with instead of CANCELLED
-  absl::Time admitted_at_;
   int64_t held_ = 0, computed_ = 0;
+  absl::Time computed_at_;
   int64_t steps_ = 0;
   bool is_half_landed_ = false;  // the pages
 

@@ -37,12 +37,11 @@ absl::StatusOr<LandingName> ReadLanding(const common::v1::Destination& destinati
 absl::StatusOr<PrefillJob> ReadPrefillRequest(const v1::PrefillPromptRequest& request,
                                               const common::v1::ModelIdentity& identity,
                                               const LocalModel& model) {
-  RETURN_IF_ERROR(CheckFingerprints(identity, request.model_fingerprint(),
-                                    request.layout_fingerprint()));
+  RETURN_IF_ERROR(
+      CheckFingerprints(identity, request.model_fingerprint(), request.layout_fingerprint()));
   RETURN_IF_ERROR(CheckScope(request.scope()));
-  ASSIGN_OR_RETURN(PromptParts parts,
-                   ReadPrompt(request.prompt(), model.spec().language.vocabulary,
-                              model.max_positions()));
+  ASSIGN_OR_RETURN(PromptParts parts, ReadPrompt(request.prompt(), model.spec().language.vocabulary,
+                                                 model.max_positions()));
   const int64_t tokens = static_cast<int64_t>(parts.tokens.size());
   if (tokens < 2) return BadField("prompt.tokens", "has one: there is nothing to compute");
   PrefillJob job;

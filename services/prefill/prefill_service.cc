@@ -18,8 +18,7 @@ grpc::ServerWriteReactor<prefill::v1::PrefillPromptResponse>* PrefillService::Pr
     stream->End(job.status());
     return stream->reactor();
   }
-  const auto call =
-      std::make_shared<prefill::PrefillCall>(room_, calls_, stream, *std::move(job));
+  const auto call = std::make_shared<prefill::PrefillCall>(room_, calls_, stream, *std::move(job));
   // Not called any more once the call has let go of what it admitted.
   absl::StatusOr<std::unique_ptr<Worker::Call>> admitted =
       room_.worker().Admit(common::v1::ROLE_PREFILL, context->client_metadata(),

@@ -43,8 +43,8 @@ absl::StatusOr<std::vector<TensorView>> RowsArrivals::Place(const ParcelLabel& l
     return absl::InvalidArgumentError("the landing is for rows");
   }
   if (label.dtype != dtype_) {
-    return absl::InvalidArgumentError(absl::StrCat("the rows are ", NameOf(label.dtype), " where ",
-                                                   NameOf(dtype_), " belongs"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the rows are ", NameOf(label.dtype), " where ", NameOf(dtype_), " belongs"));
   }
   if (label.index < 0 || label.index >= static_cast<int64_t>(spans_.size())) {
     return absl::InvalidArgumentError(absl::StrCat("span ", label.index, " of ", spans_.size()));

@@ -148,14 +148,13 @@ class OpenCall {
 
   template <typename Start>
   explicit OpenCall(Start start, std::optional<absl::Duration> deadline = std::nullopt)
-      : call_(Stream::Start(
-            start,
-            {[told = told_](Response response) { told->Add(std::move(response)); },
-             [told = told_](const absl::Status& status) { told->Add(status); }},
-            [deadline](grpc::ClientContext& context) {
-              if (!deadline) return;
-              context.set_deadline(absl::ToChronoTime(absl::Now() + *deadline));
-            })) {}
+      : call_(Stream::Start(start,
+                            {[told = told_](Response response) { told->Add(std::move(response)); },
+                             [told = told_](const absl::Status& status) { told->Add(status); }},
+                            [deadline](grpc::ClientContext& context) {
+                              if (!deadline) return;
+                              context.set_deadline(absl::ToChronoTime(absl::Now() + *deadline));
+                            })) {}
   ~OpenCall() { Cancel(); }
 
   // Blocks; nothing comes only where the test has failed.
@@ -256,8 +255,9 @@ inline Question Ask(LocalModel& model, const std::string& text,
     std::vector<uint8_t>& rows = question.rows.emplace_back(
         static_cast<size_t>(question.rows_shape.elements()) * SizeOf(model.row_dtype()));
     const TensorView out(rows.data(), model.row_dtype(), question.rows_shape);
-    CHECK(Must(model.Vision())->Encode({&images[span.image][span.sub_image], 1}, out, [](int64_t) {
-    }).ok());
+    CHECK(Must(model.Vision())
+              ->Encode({&images[span.image][span.sub_image], 1}, out, [](int64_t) {})
+              .ok());
   }
   return question;
 }
@@ -420,8 +420,7 @@ inline Answer AskThrough(EngineWorker& prefill, EngineWorker& decode, Sender& se
   answer.decode_held = landing.held_tokens();
   if (answer.decode_held < question.prompt.tokens_size() - 1) {
     answer.prefilled = true;
-    const auto filling =
-        Open(prefill, PrefillOf(prefill, question, decode.DestinationOf(landing)));
+    const auto filling = Open(prefill, PrefillOf(prefill, question, decode.DestinationOf(landing)));
     const common::v1::Landing rows = filling->NextMessage().landing();
     answer.prefill_held = rows.held_tokens();
     const int64_t count = question.rows_shape.rank() > 0 ? question.rows_shape[0] : 0;
@@ -429,11 +428,10 @@ inline Answer AskThrough(EngineWorker& prefill, EngineWorker& decode, Sender& se
       const common::v1::Span& span = question.prompt.spans(static_cast<int>(i));
       if (span.first_token() + span.rows() <= rows.held_tokens()) continue;
       for (const int64_t first : {count / 2, int64_t{0}}) {
-        const absl::Status sent =
-            sender.Send(prefill.DestinationOf(rows),
-                        Sender::RowsOf(question, prefill.model().row_dtype(),
-                                       static_cast<int64_t>(i), first,
-                                       first == 0 ? count / 2 : count - count / 2));
+        const absl::Status sent = sender.Send(
+            prefill.DestinationOf(rows),
+            Sender::RowsOf(question, prefill.model().row_dtype(), static_cast<int64_t>(i), first,
+                           first == 0 ? count / 2 : count - count / 2));
         CHECK(sent.ok()) << sent;
       }
     }

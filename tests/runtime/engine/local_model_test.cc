@@ -74,8 +74,7 @@ class OneTensor final : public Checkpoint {
  public:
   explicit OneTensor(int64_t elements) : values(static_cast<size_t>(elements)) {}
   absl::StatusOr<ConstTensorView> Find(absl::string_view) const override {
-    return ConstTensorView(values.data(), DType::kF32,
-                           Shape{static_cast<int64_t>(values.size())});
+    return ConstTensorView(values.data(), DType::kF32, Shape{static_cast<int64_t>(values.size())});
   }
   std::vector<absl::string_view> names() const override { return {name}; }
   const std::string& path() const override { return name; }

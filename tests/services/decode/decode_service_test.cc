@@ -95,9 +95,9 @@ TEST(DecodeServiceTest, RefusesPagesThatDoNotFit) {
   const auto call = Open(worker, DecodeOf(worker, question));
   const common::v1::Destination landing = worker.DestinationOf(call->NextMessage().landing());
   const LanguageSpec& language = Reference().spec().language;
-  const std::vector<uint8_t> page(static_cast<size_t>(2 * language.kv_heads * 16 *
-                                                      language.head_size) *
-                                  SizeOf(Reference().row_dtype()));
+  const std::vector<uint8_t> page(
+      static_cast<size_t>(2 * language.kv_heads * 16 * language.head_size) *
+      SizeOf(Reference().row_dtype()));
   const auto send = [&](const std::function<void(Parcel&)>& lie) {
     Parcel parcel;
     parcel.label.kind = ParcelKind::kPages;
@@ -148,8 +148,7 @@ TEST(DecodeServiceTest, RefusesWhatMakesNoSense) {
   names(invalid, "scope.request_id",
         [](Request& r) { r.mutable_scope()->set_request_id(std::string(129, 'r')); });
   names(invalid, "prompt.tokens", [](Request& r) { r.clear_prompt(); });
-  names(invalid, "prompt.tokens[0]",
-        [](Request& r) { r.mutable_prompt()->set_tokens(0, 504); });
+  names(invalid, "prompt.tokens[0]", [](Request& r) { r.mutable_prompt()->set_tokens(0, 504); });
   names(absl::StatusCode::kOutOfRange, "prompt.tokens", [](Request& r) {
     for (int i = 0; i < 2048; ++i) r.mutable_prompt()->add_tokens(1);
   });
@@ -243,9 +242,9 @@ TEST(DecodeServiceTest, ReportsWhatItHolds) {
   control::v1::WorkerLoad load = worker.worker().Load();
   EXPECT_EQ(load.landings(), 1u);
   EXPECT_GT(load.pages().landing(), 0u);
-  EXPECT_EQ(load.pages().free() + load.pages().held() + load.pages().cached() +
-                load.pages().landing(),
-            64u);
+  EXPECT_EQ(
+      load.pages().free() + load.pages().held() + load.pages().cached() + load.pages().landing(),
+      64u);
   for (const control::v1::RoleLoad& role : load.roles()) {
     EXPECT_EQ(role.running(), role.role() == common::v1::ROLE_DECODE ? 1u : 0u);
   }

@@ -78,10 +78,22 @@ TEST_F(PageArrivalsTest, NeedsNothingWhereAllIsHeld) {
 
 TEST_F(PageArrivalsTest, RefusesALabelThatLies) {
   constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
-  for (const auto& [layer, first, count] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
-           {2, 16, 16}, {-1, 16, 16}, {kHuge, 16, 16}, {0, 0, 16}, {0, 17, 16}, {0, 16, 15},
-           {0, 16, 0}, {0, 16, -16}, {0, 16, kHuge}, {0, kHuge, 16}, {0, -16, 16}, {0, 32, 6},
-           {0, 48, 16}, {0, 32, 16}, {0, kHuge - 15, kHuge - 15}}) {
+  for (const auto& [layer, first, count] :
+       std::vector<std::tuple<int64_t, int64_t, int64_t>>{{2, 16, 16},
+                                                          {-1, 16, 16},
+                                                          {kHuge, 16, 16},
+                                                          {0, 0, 16},
+                                                          {0, 17, 16},
+                                                          {0, 16, 15},
+                                                          {0, 16, 0},
+                                                          {0, 16, -16},
+                                                          {0, 16, kHuge},
+                                                          {0, kHuge, 16},
+                                                          {0, -16, 16},
+                                                          {0, 32, 6},
+                                                          {0, 48, 16},
+                                                          {0, 32, 16},
+                                                          {0, kHuge - 15, kHuge - 15}}) {
     EXPECT_TRUE(Refuses(LabelOf(layer, first, count, 1))) << layer << " " << first << " " << count;
   }
   ParcelLabel label = LabelOf(0, 16, 16, 1);

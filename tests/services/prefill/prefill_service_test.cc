@@ -86,9 +86,9 @@ TEST(PrefillServiceTest, DrawsWhatOneProcessDraws) {
   request.mutable_sampling()->set_top_k(50);
   request.mutable_sampling()->set_seed(11);
   const auto decoding = Open(decode, request);
-  const auto filling = Open(
-      prefill,
-      PrefillOf(prefill, question, decode.DestinationOf(decoding->NextMessage().landing())));
+  const auto filling =
+      Open(prefill,
+           PrefillOf(prefill, question, decode.DestinationOf(decoding->NextMessage().landing())));
   EXPECT_TRUE(filling->End().ok());
   Answer answer;
   Receive(*decoding, answer);
@@ -249,22 +249,21 @@ TEST(PrefillServiceTest, LeavesNothingWheneverItIsCancelled) {
   int scope = 0;
   for (EngineWorker* const filler : {&prefill, &both}) {
     EngineWorker& decoder = filler == &both ? both : decode;
-    for (const Moment moment : {Moment{true, false, 0}, Moment{false, true, 0},
-                                Moment{true, true, 0}, Moment{false, true, 1},
-                                Moment{true, false, 1}, Moment{false, true, 2},
-                                Moment{true, false, 3}, Moment{true, true, 5},
-                                Moment{false, true, 8}, Moment{true, false, 8}}) {
+    for (const Moment moment :
+         {Moment{true, false, 0}, Moment{false, true, 0}, Moment{true, true, 0},
+          Moment{false, true, 1}, Moment{true, false, 1}, Moment{false, true, 2},
+          Moment{true, false, 3}, Moment{true, true, 5}, Moment{false, true, 8},
+          Moment{true, false, 8}}) {
       Question fresh = question;
       fresh.cache_scope = absl::StrCat(++scope);
       const auto decoding = Open(decoder, DecodeOf(decoder, fresh));
       const auto filling =
-          Open(*filler, PrefillOf(*filler, fresh,
-                                  decoder.DestinationOf(decoding->NextMessage().landing())));
+          Open(*filler,
+               PrefillOf(*filler, fresh, decoder.DestinationOf(decoding->NextMessage().landing())));
       const common::v1::Landing landing = filling->NextMessage().landing();
       const auto rows = [&](int64_t span, int64_t first, int64_t count) {
-        return Pictures().Send(
-            filler->DestinationOf(landing),
-            Sender::RowsOf(fresh, Reference().row_dtype(), span, first, count));
+        return Pictures().Send(filler->DestinationOf(landing),
+                               Sender::RowsOf(fresh, Reference().row_dtype(), span, first, count));
       };
       if (moment.messages > 0) {
         EXPECT_TRUE(rows(0, 0, 8).ok());  // half of a span
@@ -324,8 +323,7 @@ TEST(PrefillServiceTest, EndsWithAbortedWhereTheLandingIsNoMore) {
   decoding->Cancel();
   ASSERT_TRUE(Eventually([&] { return decode.IsAtRest(); }));
   for (EngineWorker* const worker : {&prefill, &decode}) {
-    const auto filling =
-        Open(*worker, PrefillOf(*worker, question, decode.DestinationOf(landing)));
+    const auto filling = Open(*worker, PrefillOf(*worker, question, decode.DestinationOf(landing)));
     const absl::Status end = filling->End();
     EXPECT_TRUE(absl::IsAborted(end)) << end;
     ExpectAtRest(*worker);
@@ -364,9 +362,8 @@ TEST(PrefillServiceTest, EndsWhenTheLandingThatItComputesEnds) {
   EngineWorker worker("worker");
   const Question question = Questions()[1];  // whose rows never come
   const auto decoding = Open(worker, DecodeOf(worker, question));
-  const auto filling =
-      Open(worker,
-           PrefillOf(worker, question, worker.DestinationOf(decoding->NextMessage().landing())));
+  const auto filling = Open(
+      worker, PrefillOf(worker, question, worker.DestinationOf(decoding->NextMessage().landing())));
   filling->NextMessage();
   decoding->Cancel();
   const absl::Status end = filling->End();
@@ -378,9 +375,8 @@ TEST(PrefillServiceTest, ALandingWhoseComputingIsGivenUpEndsItsCall) {
   EngineWorker worker("worker");
   const Question question = Questions()[1];  // whose rows never come
   const auto decoding = Open(worker, DecodeOf(worker, question));
-  const auto filling =
-      Open(worker,
-           PrefillOf(worker, question, worker.DestinationOf(decoding->NextMessage().landing())));
+  const auto filling = Open(
+      worker, PrefillOf(worker, question, worker.DestinationOf(decoding->NextMessage().landing())));
   filling->NextMessage();
   filling->Cancel();
   const absl::Status end = decoding->End();
@@ -394,8 +390,7 @@ TEST(PrefillServiceTest, ComputesALandingOnceAndForItsOwnPromptOnly) {
   const auto decoding = Open(worker, DecodeOf(worker, question));
   const common::v1::Destination destination =
       worker.DestinationOf(decoding->NextMessage().landing());
-  const absl::Status other =
-      Open(worker, PrefillOf(worker, Questions()[0], destination))->End();
+  const absl::Status other = Open(worker, PrefillOf(worker, Questions()[0], destination))->End();
   EXPECT_TRUE(absl::IsInvalidArgument(other)) << other;
   const auto filling = Open(worker, PrefillOf(worker, question, destination));
   filling->NextMessage();
@@ -408,9 +403,9 @@ TEST(PrefillServiceTest, RefusesRowsThatDoNotFit) {
   const Question question = Questions()[1];
   const DType dtype = Reference().row_dtype();
   const auto decoding = Open(decode, DecodeOf(decode, question));
-  const auto filling = Open(
-      prefill,
-      PrefillOf(prefill, question, decode.DestinationOf(decoding->NextMessage().landing())));
+  const auto filling =
+      Open(prefill,
+           PrefillOf(prefill, question, decode.DestinationOf(decoding->NextMessage().landing())));
   const common::v1::Destination rows = prefill.DestinationOf(filling->NextMessage().landing());
   const auto refused = [&](const std::function<void(Parcel&)>& lie) {
     Parcel parcel = Sender::RowsOf(question, dtype, 0, 0, 8);
@@ -475,9 +470,8 @@ TEST(PrefillServiceTest, RefusesWhatMakesNoSense) {
   names(absl::StatusCode::kOutOfRange, "prompt.tokens", [](Request& r) {
     for (int i = 0; i < 4000; ++i) r.mutable_prompt()->add_tokens(1);
   });
-  names(invalid, "prompt.spans[0].first_token", [](Request& r) {
-    r.mutable_prompt()->mutable_spans(0)->set_first_token(4'294'967'295);
-  });
+  names(invalid, "prompt.spans[0].first_token",
+        [](Request& r) { r.mutable_prompt()->mutable_spans(0)->set_first_token(4'294'967'295); });
   names(invalid, "prompt.spans[0].rows",
         [](Request& r) { r.mutable_prompt()->mutable_spans(0)->set_rows(4'294'967'295); });
   names(invalid, "prompt.spans[0].rows",
