@@ -21,6 +21,7 @@
 #include "services/router/router.h"
 #include "services/router/stable_hash.h"
 #include "services/router/virtual_loop.h"
+#include "tests/services/router/nano_model.h"
 #include "tests/services/router/simulated_fleet.h"
 
 namespace minicpmv::router {
@@ -28,14 +29,7 @@ namespace {
 
 constexpr size_t kQueueLimit = 200;
 
-const RouterModel& Model() {
-  static const RouterModel* const model = [] {
-    auto loaded = RouterModel::Load(absl::StrCat(MINICPMV_SOURCE_DIR, "/tools/nano/model"), "nano");
-    EXPECT_TRUE(loaded.ok()) << loaded.status();
-    return loaded->release();
-  }();
-  return *model;
-}
+const RouterModel& Model() { return NanoModel(); }
 
 std::string DigestNumber(uint64_t number) {
   std::string digest = absl::StrCat("medium ", number);
