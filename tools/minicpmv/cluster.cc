@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -59,6 +60,8 @@ std::string OnThisMachine(absl::string_view address) {
   return std::string(address);
 }
 
+bool IsAdminListen(absl::string_view flag) { return absl::StartsWith(flag, "--admin-listen="); }
+
 // A member and the process that plays it, if there is one just now.
 struct Player {
   ClusterMember member;
@@ -103,7 +106,7 @@ class Supervisor {
     const Readiness at = *router().readiness;
     std::vector<std::string>& flags = router().member.flags;
     std::erase_if(flags, [](const std::string& flag) {
-      return absl::StartsWith(flag, "--listen=") || absl::StartsWith(flag, "--admin-listen=");
+      return absl::StartsWith(flag, "--listen=") || IsAdminListen(flag);
     });
     flags.push_back(absl::StrCat("--listen=", at.address));
     flags.push_back(absl::StrCat("--admin-listen=", at.admin_address));
@@ -298,7 +301,9 @@ std::vector<ClusterMember> PlanCluster(const ClusterOptions& options) {
       made.flags = flags->second;
     }
     made.flags.push_back(absl::StrCat("--listen=", listen));
-    made.flags.push_back("--admin-listen=127.0.0.1:0");
+    if (std::none_of(made.flags.begin(), made.flags.end(), IsAdminListen)) {
+      made.flags.push_back("--admin-listen=127.0.0.1:0");
+    }
     return made;
   };
   const auto names_devices = [](const ClusterMember& made) {
@@ -342,6 +347,8 @@ absl::Status RunCluster(const ClusterOptions& options, int stop_fd,
 }
 
 absl::Status Cluster(const ClusterOptions& options) {
+  // A file with flags is the cluster's; what it says for others is handed on.
+  unsetenv("MINICPMV_CONFIG");
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);

@@ -52,9 +52,9 @@ absl::Status Check(const Options& options) {
 
 std::vector<Subcommand> AddSubcommands(CLI::App& root) {
   const std::vector<Subcommand> subcommands = {
-      AddChat(root),    AddWorkers(root), AddServe(root),    AddRouter(root),
-      AddVision(root),  AddPrefill(root), AddDecode(root),   AddWorker(root),
-      AddInspect(root), AddBench(root),   AddTokenize(root), AddTrace(root),
+      AddChat(root),    AddWorkers(root),  AddServe(root),  AddRouter(root),  AddVision(root),
+      AddPrefill(root), AddDecode(root),   AddWorker(root), AddCluster(root), AddInspect(root),
+      AddBench(root),   AddTokenize(root), AddTrace(root),
   };
   for (const Subcommand& subcommand : subcommands) AddSettingsFlags(*subcommand.app);
   return subcommands;

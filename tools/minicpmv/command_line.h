@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "tools/minicpmv/bench.h"
 #include "tools/minicpmv/chat.h"
+#include "tools/minicpmv/cluster.h"
 #include "tools/minicpmv/inspect.h"
 #include "tools/minicpmv/service_settings.h"
 #include "tools/minicpmv/show_workers.h"
@@ -14,9 +15,9 @@
 
 namespace minicpmv {
 
-using Command =
-    std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions, BenchOptions,
-                 WorkersOptions, ServeWorkerOptions, ServeRouterOptions, ServeAllOptions>;
+using Command = std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions,
+                             BenchOptions, WorkersOptions, ServeWorkerOptions, ServeRouterOptions,
+                             ServeAllOptions, ClusterOptions>;
 
 // What the flags ask for; nothing, when that was --help or --version, which are answered here.
 // INVALID_ARGUMENT names the flag.

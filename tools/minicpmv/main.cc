@@ -20,6 +20,7 @@ absl::Status Run(const WorkersOptions& options) { return ShowWorkers(options); }
 absl::Status Run(const ServeWorkerOptions& options) { return ServeWorker(options); }
 absl::Status Run(const ServeRouterOptions& options) { return ServeRouter(options); }
 absl::Status Run(const ServeAllOptions& options) { return ServeAll(options); }
+absl::Status Run(const ClusterOptions& options) { return Cluster(options); }
 
 absl::Status Main(int argc, const char* const* argv) {
   ASSIGN_OR_RETURN(const std::optional<Command> command, ParseCommandLine(argc, argv));

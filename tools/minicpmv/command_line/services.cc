@@ -28,6 +28,9 @@ constexpr char kAnyPort[] = "127.0.0.1:0";
 constexpr int64_t kMaxMegabytes = 1 << 20;
 constexpr int64_t kMaxSequences = 4096;
 constexpr int64_t kMaxFailovers = 1000;
+constexpr int64_t kMaxProcesses = 256;
+// Beside the grace in which its replies end.
+constexpr absl::Duration kEndPatience = absl::Seconds(10);
 
 absl::Duration DurationOf(const std::string& text) {
   absl::Duration duration;
@@ -236,6 +239,25 @@ Subcommand AddRole(CLI::App& root, const std::string& name, const std::string& w
           }};
 }
 
+// Of what was said to the cluster: what a role understands, and is not the cluster's own matter.
+std::vector<std::string> HandedOn(const CLI::App& cluster, const CLI::App& role) {
+  std::vector<std::string> handed_on;
+  for (const CLI::Option* const option : cluster.get_options()) {
+    const std::string flag = option->get_name();
+    if (option->count() == 0 || role.get_option_no_throw(flag) == nullptr) continue;
+    if (flag == "--listen" || flag == "--threads" || flag == "--config") continue;
+    if (flag == "--admin-listen" && role.get_name() != "router") continue;
+    if (option->get_items_expected_max() == 0) {
+      handed_on.push_back(flag);
+    } else {
+      for (const std::string& value : option->results()) {
+        handed_on.push_back(absl::StrCat(flag, "=", value));
+      }
+    }
+  }
+  return handed_on;
+}
+
 }  // namespace
 
 Subcommand AddVision(CLI::App& root) {
@@ -300,6 +322,49 @@ Subcommand AddServe(CLI::App& root) {
             router.folder = worker.model.folder;
             return Command(ServeAllOptions{flags->process.ToSettings(*app), std::move(router),
                                            std::move(worker)});
+          }};
+}
+
+Subcommand AddCluster(CLI::App& root) {
+  struct Counts {
+    int vision = 1, prefill = 1, decode = 1;
+  };
+  const auto flags = std::make_shared<ServiceFlags>();
+  const auto counts = std::make_shared<Counts>();
+  CLI::App* const app =
+      root.add_subcommand("cluster", "A router and workers, each a process of this machine");
+  app->footer(
+      "It starts again what dies, and stops all on Ctrl-C or SIGTERM. Flags of the engine, the\n"
+      "workers and the router are handed on to them.\n"
+      "Examples:\n"
+      "  minicpmv cluster\n"
+      "  minicpmv cluster --vision=2 --prefill=1 --decode=2 --threads=8 --listen=127.0.0.1:50070");
+  const auto add_count = [&](const std::string& role, int& count) {
+    app->add_option(absl::StrCat("--", role), count,
+                    absl::StrCat("Workers with the role ", role, " (1)"))
+        ->check(Whole(1, kMaxProcesses))
+        ->type_name("N");
+  };
+  add_count("vision", counts->vision);
+  add_count("prefill", counts->prefill);
+  add_count("decode", counts->decode);
+  AddProcessFlags(*app, flags->process, kFarPort);
+  AddWorkerFlags(*app, flags->worker, /*alone=*/false, /*has_engine=*/true, /*has_vision=*/true);
+  app->get_option("--threads")->description("Threads that compute, of all workers (all cores)");
+  AddRouterFlags(*app, flags->router);
+  return {app, [&root, app, flags, counts]() -> absl::StatusOr<Command> {
+            RETURN_IF_ERROR(flags->worker.ToSettings({ROLE_DECODE}).status());
+            ClusterOptions options;
+            options.vision = counts->vision;
+            options.prefill = counts->prefill;
+            options.decode = counts->decode;
+            options.listen = flags->process.settings.listen;
+            options.threads = flags->worker.model.threads.value_or(0);
+            options.patience = DurationOf(flags->process.drain_grace) + kEndPatience;
+            for (const char* const role : {"router", "vision", "prefill", "decode"}) {
+              options.flags[role] = HandedOn(*app, *root.get_subcommand(role));
+            }
+            return Command(std::move(options));
           }};
 }
 

@@ -10,7 +10,7 @@
 namespace minicpmv {
 
 // A subcommand with its flags, and what they ask for once they have been parsed: INVALID_ARGUMENT
-// names the flag.
+// names the flag. The values are kept by to_command: let go of it after parsing.
 struct Subcommand {
   CLI::App* app = nullptr;
   std::function<absl::StatusOr<Command>()> to_command;
@@ -37,6 +37,8 @@ Subcommand AddDecode(CLI::App& root);
 Subcommand AddWorker(CLI::App& root);
 Subcommand AddRouter(CLI::App& root);
 Subcommand AddServe(CLI::App& root);
+// After the roles, whose flags it looks up.
+Subcommand AddCluster(CLI::App& root);
 
 // fleet_tools.cc
 Subcommand AddWorkers(CLI::App& root);
