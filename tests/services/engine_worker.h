@@ -119,7 +119,6 @@ class EngineWorker {
     options.worker_id = worker_.id();
     options.incarnation = worker_.incarnation();
     options.layout_fingerprint = model_->layout_fingerprint();
-    options.open_deadline = absl::Seconds(1);
     return options;
   }
 
