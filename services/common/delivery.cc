@@ -29,8 +29,11 @@ Delivery::Delivery(std::shared_ptr<Stream> stream, const TransferOptions& option
       thread_(thread) {}
 
 void Delivery::Start(Bind bind, absl::AnyInvocable<void(const transfer::v1::LinkLife&)> ended) {
-  bind_ = std::move(bind);
-  ended_ = std::move(ended);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    bind_ = std::move(bind);
+    ended_ = std::move(ended);
+  }
   // The stream lets go of these when the call is over.
   const std::shared_ptr<Delivery> self = shared_from_this();
   stream_->OnGone([self] { self->GiveUp(absl::UnavailableError("the sender has gone")); });

@@ -70,10 +70,10 @@ class Delivery final : public std::enable_shared_from_this<Delivery> {
   Inbox& inbox_;
   LinkObserver& observer_;
   PostThread& thread_;
-  Bind bind_;
 
   std::mutex mutex_;
   // All of this is guarded by mutex_.
+  Bind bind_;
   bool is_ended_ = false;
   absl::AnyInvocable<void(const transfer::v1::LinkLife&)> ended_;
   std::vector<absl::AnyInvocable<void()>> finished_;  // not empty: it ends after this parcel

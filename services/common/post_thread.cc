@@ -16,19 +16,16 @@ PostThread::~PostThread() {
 }
 
 void PostThread::Post(absl::AnyInvocable<void()> call) {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    posted_.push_back(std::move(call));
-  }
+  // Notifies under the lock: what is called may be what another thread waits for to end this.
+  const std::lock_guard<std::mutex> lock(mutex_);
+  posted_.push_back(std::move(call));
   changed_.notify_one();
 }
 
 void PostThread::After(absl::Duration delay, absl::AnyInvocable<void()> call) {
   const Time due = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(delay);
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    later_.emplace(due, std::move(call));
-  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  later_.emplace(due, std::move(call));
   changed_.notify_one();
 }
 

@@ -91,10 +91,13 @@ TEST_F(GrpcLinkTest, ComesToLifeAgainWithAHigherEpochAfterABreak) {
   proxy_->CutOnce(PatternAt(1000000));
   const absl::Status status = SendAndWait(link, TestParcel(landing_, 2, 3000000));
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
-  EXPECT_TRUE(SendAndWait(link, TestParcel(landing_, 3, 3000000)).ok());
+  // At once, unless a busy machine takes so long that gRPC gives up connecting.
+  int64_t index = 2;
+  EXPECT_TRUE(
+      Eventually([&] { return SendAndWait(link, TestParcel(landing_, ++index, 3000000)).ok(); }));
   EXPECT_GT(Epoch(), first);
   EXPECT_EQ(observer_.rebuilt, 1);
-  EXPECT_EQ(observer_.failed(LinkFailure::kPeerGone), 1);
+  EXPECT_EQ(observer_.failed(LinkFailure::kPeerGone), index - 2);
   EXPECT_EQ(shelf_.landed, 2);
   EXPECT_EQ(shelf_.failed, 1);
   EXPECT_EQ(shelf_.wrong, 0);

@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -202,26 +202,51 @@ inline Parcel TestParcel(const LandingName& landing, int64_t index, size_t size,
   return parcel;
 }
 
-// A ticket and how it ended.
-class Outcome {
+// A value that another thread gives once. Waits are bounded. May end before that thread has
+// returned from giving.
+template <typename T>
+class Given {
  public:
-  Ticket ticket() {
-    return [this](absl::Status status) { promise_.set_value(std::move(status)); };
+  // Gives, also when this is no more.
+  std::function<void(T)> giver() {
+    return [state = state_](T value) { Give(*state, std::move(value)); };
   }
-  absl::Status Wait() {
-    if (!end_.valid()) return absl::InternalError("waited before");
-    if (end_.wait_for(kLongest) != std::future_status::ready) {
-      return absl::DeadlineExceededError("no end of the ticket");
-    }
-    return end_.get();
+  bool is_given() const {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    return state_->value.has_value();
   }
-  bool is_open() const {
-    return end_.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+  std::optional<T> Wait() const {
+    std::unique_lock<std::mutex> lock(state_->mutex);
+    state_->given.wait_for(lock, kLongest, [this] { return state_->value.has_value(); });
+    return state_->value;
   }
 
  private:
-  std::promise<absl::Status> promise_;
-  std::future<absl::Status> end_ = promise_.get_future();
+  struct State {
+    std::mutex mutex;
+    std::condition_variable given;
+    std::optional<T> value;
+  };
+  static void Give(State& state, T value) {
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    CHECK(!state.value.has_value());
+    state.value = std::move(value);
+    state.given.notify_all();
+  }
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+// A ticket and how it ended.
+class Outcome {
+ public:
+  Ticket ticket() { return end_.giver(); }
+  absl::Status Wait() const {
+    return end_.Wait().value_or(absl::DeadlineExceededError("no end of the ticket"));
+  }
+  bool is_open() const { return !end_.is_given(); }
+
+ private:
+  Given<absl::Status> end_;
 };
 
 inline absl::Status SendAndWait(Link& link, Parcel parcel) {
@@ -230,15 +255,14 @@ inline absl::Status SendAndWait(Link& link, Parcel parcel) {
   return outcome.Wait();
 }
 
-// Opens once; who waits sees it. Bounded.
+// Opens once; who waits sees it.
 class Gate {
  public:
-  void Open() { promise_.set_value(); }
-  bool Wait() const { return opened_.wait_for(kLongest) == std::future_status::ready; }
+  void Open() { opened_.giver()(true); }
+  bool Wait() const { return opened_.Wait().has_value(); }
 
  private:
-  std::promise<void> promise_;
-  std::shared_future<void> opened_ = promise_.get_future().share();
+  Given<bool> opened_;
 };
 
 }  // namespace minicpmv

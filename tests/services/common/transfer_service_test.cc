@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "services/common/deliver_messages.h"
 #include "services/common/status_proto.h"
 #include "services/common/transfer_version.h"
