@@ -7,11 +7,21 @@
 
 #include <cstdio>
 #include <ctime>
+#include <string>
 
 namespace minicpmv {
 namespace {
 
-constexpr char kSimd[] = "runtime";  // chosen when the process starts, by what the CPU has
+// What the kernels can choose from.
+std::string WidestSimd() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f")) return "avx512";
+  if (__builtin_cpu_supports("avx2")) return "avx2";
+  return "sse";
+#else
+  return "other";
+#endif
+}
 
 double Seconds(const timeval& time) { return time.tv_sec + 1e-6 * time.tv_usec; }
 
@@ -43,7 +53,7 @@ const char kVersion[] = "0.1.0";
 std::unique_ptr<Listeners<>::Entry> AddProcessMetrics(Metrics& metrics) {
   metrics
       .Gauge("minicpmv_build_info", "What this build is; always 1",
-             {{"version", kVersion}, {"cuda", "none"}, {"nccl", "none"}, {"simd", kSimd}})
+             {{"version", kVersion}, {"cuda", "none"}, {"nccl", "none"}, {"simd", WidestSimd()}})
       .Set(1);
   metrics.Gauge("process_start_time_seconds", "Start of the process, in Unix time")
       .Set(static_cast<double>(std::time(nullptr)));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -132,6 +133,19 @@ TEST_F(ServerTest, AnswersBesideManyIdleConnections) {
   }
   // They come one after the other, and a new client after them.
   EXPECT_TRUE(Eventually([&] { return Ask().ok(); }));
+}
+
+TEST_F(ServerTest, StopsBeforeTheGraceIsOverWhenOnlyEndlessStreamsAreOpen) {
+  grpc::ClientContext context;
+  const auto stub = Health::NewStub(channel_);
+  const auto watch = stub->Watch(&context, HealthCheckRequest());
+  HealthCheckResponse response;
+  ASSERT_TRUE(watch->Read(&response));
+  std::atomic<int> looks = 0;
+  server_->Shutdown(absl::Hours(1), [&] { return ++looks > 2; });
+  while (watch->Read(&response)) {
+  }
+  EXPECT_FALSE(watch->Finish().ok());
 }
 
 TEST_F(ServerTest, ShowsItsServicesOnlyWhereToldTo) {

@@ -9,8 +9,8 @@
 
 namespace minicpmv {
 
-// A subcommand with its flags, and what they ask for once they have been parsed: INVALID_ARGUMENT
-// names the flag. The values are kept by to_command: let go of it after parsing.
+// A subcommand, and what its flags ask for once they have been parsed: INVALID_ARGUMENT names the
+// flag. The values of the flags live in here, so this outlives the parsing. The values are kept by to_command: let go of it after parsing.
 struct Subcommand {
   CLI::App* app = nullptr;
   std::function<absl::StatusOr<Command>()> to_command;
