@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
@@ -42,6 +45,55 @@ double Prune(int64_t count, Workspace& workspace) {
   const double threshold = *nth;
   std::erase_if(candidates, [=](const Candidate& c) { return c.score < threshold; });
   return threshold;
+}
+
+// About e^-|x|, to 2e-7 of it; beyond 80 as at 80. Without any branch, floats compared included, so
+// that a loop of it becomes vector code.
+float RoughExp(float x) {
+  constexpr int32_t kNoSign = 0x7FFFFFFF, kLeast = std::bit_cast<int32_t>(80.0f);
+  x = -std::bit_cast<float>(std::min(std::bit_cast<int32_t>(x) & kNoSign, kLeast));
+  const int32_t n = static_cast<int32_t>(x * 1.44269504f - 0.5f);  // the nearest: x is not positive
+  const float r = x - static_cast<float>(n) * 0.693359375f + static_cast<float>(n) * 2.12194440e-4f;
+  float p = 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1;
+  p = p * r + 1;
+  return p * std::bit_cast<float>((n + 127) << 23);
+}
+
+constexpr size_t kRun = 1024;
+
+// Of a run of that many logits: a count that the compiler knows, for its vectors.
+double RoughRunSum(const float* logits, const uint8_t* marked, float best, float scale) {
+  constexpr size_t kLanes = 8;
+  float weights[kRun];
+  for (size_t i = 0; i < kRun; ++i) {
+    weights[i] = RoughExp((logits[i] - best) * scale) * static_cast<float>(1 - marked[i]);
+  }
+  float lanes[kLanes] = {};
+  for (size_t i = 0; i < kRun; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += weights[i + lane];
+  }
+  return std::accumulate(lanes, lanes + kLanes, 0.0);
+}
+
+// About the sum of exp((logit - best) * scale) over all ids that are not marked.
+double RoughSum(absl::Span<const float> logits, const std::vector<uint8_t>& marked, double best,
+                double scale) {
+  const float top = static_cast<float>(best), factor = static_cast<float>(scale);
+  const size_t whole = logits.size() / kRun * kRun;
+  double sum = 0;
+  for (size_t i = 0; i < whole; i += kRun) {
+    sum += RoughRunSum(logits.data() + i, marked.data() + i, top, factor);
+  }
+  float rest[kRun];
+  uint8_t is_out[kRun];
+  std::fill(std::copy(logits.begin() + whole, logits.end(), rest), rest + kRun, top);
+  std::fill(std::copy(marked.begin() + whole, marked.end(), is_out), is_out + kRun, uint8_t{1});
+  return sum + RoughRunSum(rest, is_out, top, factor);
 }
 
 bool BetterFirst(const Candidate& a, const Candidate& b) {
@@ -96,9 +148,9 @@ void Sampler::KeepBest(absl::Span<const float> logits, absl::Span<const Candidat
   Prune(count, workspace);
 }
 
-// Top-p over all ids: only the best few are looked at one by one.
-void Sampler::KeepNucleus(absl::Span<const float> logits, absl::Span<const Candidate> changed,
-                          double best, Workspace& workspace) const {
+// Of the weights of all ids.
+double Sampler::Sum(absl::Span<const float> logits, absl::Span<const Candidate> changed,
+                    double best, const Workspace& workspace) const {
   const double scale = 1 / settings_.temperature;
   // Weights under exp(-60) are, all together, less than the last bit of the sum, whose largest term
   // is 1.
@@ -109,6 +161,29 @@ void Sampler::KeepNucleus(absl::Span<const float> logits, absl::Span<const Candi
     sum += std::exp((logits[id] - best) * scale);
   }
   for (const Candidate& c : changed) sum += std::exp((c.score - best) * scale);
+  return sum;
+}
+
+// Top-p over all ids: only the best few are looked at one by one.
+void Sampler::KeepNucleus(absl::Span<const float> logits, absl::Span<const Candidate> changed,
+                          double best, Workspace& workspace) const {
+  const double scale = 1 / settings_.temperature;
+  // The sum over all ids is only compared with: a rough one, and how far off it may be, decides all
+  // but the closest cases, which then cost an exponential for each id.
+  double rough = RoughSum(logits, workspace.marked, best, scale);
+  for (const Candidate& c : changed) rough += std::exp((c.score - best) * scale);
+  // Logits and their differences are rounded to 2^-24 of themselves before they are scaled; those
+  // of weights that count are within 60 temperatures of the best.
+  const double error = 1e-4 + 4 * std::exp2(-24) * std::abs(best) * scale;
+  std::optional<double> exact;
+  const auto is_reached = [&](double before) {
+    if (error < 0.1) {
+      if (before >= settings_.top_p * rough * (1 + error)) return true;
+      if (before < settings_.top_p * rough * (1 - error)) return false;
+    }
+    if (!exact.has_value()) exact = Sum(logits, changed, best, workspace);
+    return before >= settings_.top_p * *exact;
+  };
 
   const int64_t vocabulary = static_cast<int64_t>(logits.size());
   for (int64_t count = 64;; count = std::min(8 * count, vocabulary)) {
@@ -117,12 +192,12 @@ void Sampler::KeepNucleus(absl::Span<const float> logits, absl::Span<const Candi
     double before = 0;
     size_t kept = 0;
     for (Candidate& candidate : workspace.candidates) {
-      if (kept > 0 && before >= settings_.top_p * sum) break;
+      if (kept > 0 && is_reached(before)) break;
       candidate.weight = std::exp((candidate.score - best) * scale);
       before += candidate.weight;
       ++kept;
     }
-    if (before >= settings_.top_p * sum || count >= vocabulary) {
+    if (is_reached(before) || count >= vocabulary) {
       workspace.candidates.resize(kept);
       return;
     }

@@ -69,6 +69,8 @@ class Sampler {
   absl::Status Narrow(absl::Span<const float> logits, Workspace& workspace) const;
   void KeepBest(absl::Span<const float> logits, absl::Span<const Candidate> changed, int64_t count,
                 Workspace& workspace) const;
+  double Sum(absl::Span<const float> logits, absl::Span<const Candidate> changed, double best,
+             const Workspace& workspace) const;
   void KeepNucleus(absl::Span<const float> logits, absl::Span<const Candidate> changed, double best,
                    Workspace& workspace) const;
 

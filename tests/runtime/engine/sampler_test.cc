@@ -154,6 +154,20 @@ TEST(SamplerTest, GreedyPenalisesAndTakesTheFirstOfEquals) {
   EXPECT_FALSE(sampler.IsStop(3));
 }
 
+// Rough sums decide most cases of top-p; these are the others.
+TEST(SamplerTest, CutsToTheLastBitOfTopP) {
+  SamplingSettings settings;
+  settings.temperature = 1;
+  Sampler::Workspace workspace;
+  for (const size_t ids : {64, 2048, 3000}) {
+    const std::vector<float> logits(ids, 3.25f);  // each has a weight of 1
+    settings.top_p = 0.5;
+    EXPECT_EQ(Sampler(settings, {}).Distribution(logits, workspace)->size(), ids / 2);
+    settings.top_p = std::nextafter(0.5, 1);
+    EXPECT_EQ(Sampler(settings, {}).Distribution(logits, workspace)->size(), ids / 2 + 1);
+  }
+}
+
 TEST(SamplerTest, DrawsAsOftenAsTheProbabilitiesSay) {
   SamplingSettings settings;
   settings.temperature = 0.9;
