@@ -109,10 +109,14 @@ class KillTableTest(FleetTest):
                 routers, workers = self.start_fleet(routers=2, environment=points, **FLEET)
                 chat = self.ask(routers, seed)
                 hit = self.await_hit(file, workers)
+                self.assertEqual(routers[0].metrics()["minicpmv_requests_in_flight"], 1)
                 routers[0].process.kill()
                 self.assertEqual(routers[0].process.wait(PATIENCE), -signal.SIGKILL)
                 hit.process.send_signal(signal.SIGCONT)
                 self.assert_undisturbed(chat, seed)
+                requests = {name: count for name, count in routers[1].metrics().items()
+                            if name.startswith("minicpmv_requests_total{") and count}
+                self.assertEqual(sum(requests.values()), 1, requests)
                 self.assert_rests([routers[1], *workers])
                 self.ask_others(routers, seed)
                 for process in [*routers, *workers]:
