@@ -208,7 +208,7 @@ TEST_F(CallsTest, CarriesBothWaysAtOnce) {
 }
 
 TEST_F(CallsTest, CarriesMoreThanAWindowOfBytes) {
-  constexpr int kPieces = 128;
+  constexpr int kPieces = 64;
   const std::string piece(256 << 10, 'x');
   const auto asked = Deliver();
   const auto opened = transfers_.opened.Next();

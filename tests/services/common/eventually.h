@@ -24,7 +24,7 @@ class Told {
     changed_.notify_all();
   }
   // The next one; nothing if none comes.
-  std::optional<T> Next(std::chrono::seconds patience = std::chrono::seconds(20)) {
+  std::optional<T> Next(std::chrono::seconds patience = std::chrono::seconds(60)) {
     std::unique_lock<std::mutex> lock(mutex_);
     if (!changed_.wait_for(lock, patience, [this] { return !values_.empty(); })) {
       return std::nullopt;
@@ -46,7 +46,7 @@ class Told {
 
 // Looks again and again until `holds`; false if it never does.
 inline bool Eventually(const std::function<bool()>& holds,
-                       std::chrono::seconds patience = std::chrono::seconds(20)) {
+                       std::chrono::seconds patience = std::chrono::seconds(60)) {
   const auto end = std::chrono::steady_clock::now() + patience;
   while (!holds()) {
     if (std::chrono::steady_clock::now() > end) return false;
