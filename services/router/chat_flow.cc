@@ -16,6 +16,8 @@ namespace {
 constexpr absl::Duration kBillsMayTake = absl::Milliseconds(500);
 constexpr absl::Duration kShortestPause = absl::Milliseconds(20), kLongestPause = absl::Seconds(1);
 
+constexpr int64_t kMaxSparePages = 1 << 20;
+
 RequestClass ClassOf(const ChatRequest& request) {
   return request.media.empty() ? RequestClass::kText : RequestClass::kImage;
 }
@@ -39,10 +41,9 @@ bool IsTheRequestsFault(const absl::Status& status) {
 }
 
 absl::Status GiveUp(const absl::Status& status) {
-  absl::Status end(absl::IsResourceExhausted(status) ? status.code()
-                                                     : absl::StatusCode::kUnavailable,
-                   absl::StrCat("workers failed again and again; the last one: ",
-                                status.message()));
+  absl::Status end(
+      absl::IsResourceExhausted(status) ? status.code() : absl::StatusCode::kUnavailable,
+      absl::StrCat("workers failed again and again; the last one: ", status.message()));
   return WithRetryAfter(std::move(end), kLongestPause);
 }
 
@@ -100,7 +101,7 @@ Task<absl::Status> ChatFlow::Run() {
     CheckEnd();
     if (IsOver()) break;  // only its ending was missing
     if (const absl::Status judged = Judge(*failure); !judged.ok()) co_return judged;
-    co_await Pause(PauseAfter(failovers_));
+    co_await Pause(PauseAfter(std::max(failovers_, refusals_)));
   }
   Finish();
   co_return absl::OkStatus();
@@ -109,14 +110,13 @@ Task<absl::Status> ChatFlow::Run() {
 absl::Status ChatFlow::Begin() {
   const std::string& model = request_.request.model();
   if (!model.empty() && model != ground_.model.name()) {
-    return absl::NotFoundError(absl::StrCat("there is no model ", Quoted(model), " here, only ",
-                                            ground_.model.name()));
+    return absl::NotFoundError(
+        absl::StrCat("there is no model ", Quoted(model), " here, only ", ground_.model.name()));
   }
-  ASSIGN_OR_RETURN(ReplyWriter writer,
-                   ReplyWriter::Create(request_.request, ground_.model, sink_));
+  ASSIGN_OR_RETURN(ReplyWriter writer, ReplyWriter::Create(request_.request, ground_.model, sink_));
   writer_.emplace(std::move(writer));
-  ASSIGN_OR_RETURN(place_, ground_.queue.Enter(ClassOf(request_), request_.cache_scope,
-                                               request_.deadline));
+  ASSIGN_OR_RETURN(place_,
+                   ground_.queue.Enter(ClassOf(request_), request_.cache_scope, request_.deadline));
   return absl::OkStatus();
 }
 
@@ -171,9 +171,10 @@ bool ChatFlow::TryPlace() {
   const absl::Time begin = ground_.loop.Now();
   Job job;
   job.tokens = TokensSoFar();
-  job.new_tokens = int64_t{limits_.max_new_tokens()} - static_cast<int64_t>(
-                                                           writer_->tokens().size());
+  job.new_tokens =
+      int64_t{limits_.max_new_tokens()} - static_cast<int64_t>(writer_->tokens().size());
   job.bytes_per_token = BytesPerToken(ground_.model.spec());
+  job.spare_pages = spare_pages_;
   job.has_media = plan_.prompt.spans_size() > 0;
   job.beginning = plan_.beginning;
   job.numerics_class = numerics_class_;
@@ -337,10 +338,10 @@ std::optional<CallFailure> ChatFlow::TakeDecode() {
 
 std::optional<CallFailure> ChatFlow::TakeTokens(const decode::v1::Tokens& tokens) {
   const auto vocabulary = static_cast<uint32_t>(ground_.model.spec().language.vocabulary);
-  const bool is_sane =
-      tokens.first_index() == writer_->tokens().size() && !tokens.tokens().empty() &&
-      std::all_of(tokens.tokens().begin(), tokens.tokens().end(),
-                  [&](uint32_t token) { return token < vocabulary; });
+  const bool is_sane = tokens.first_index() == writer_->tokens().size() &&
+                       !tokens.tokens().empty() &&
+                       std::all_of(tokens.tokens().begin(), tokens.tokens().end(),
+                                   [&](uint32_t token) { return token < vocabulary; });
   if (!is_sane) {
     return decode_->Failure(absl::InternalError("a decode worker sent tokens that cannot be"));
   }
@@ -351,6 +352,8 @@ std::optional<CallFailure> ChatFlow::TakeTokens(const decode::v1::Tokens& tokens
     ground_.watch.OnLaterTokens(tokens.tokens_size(), now - last_tokens_);
   }
   last_tokens_ = now;
+  refusals_ = 0;
+  spare_pages_ = 0;
   numerics_class_ = present_class_;
   bill_.AddStep(decode_->began(), tokens.step_start(), tokens.step_end());
   writer_->Push({tokens.tokens().data(), static_cast<size_t>(tokens.tokens_size())});
@@ -421,6 +424,10 @@ absl::Status ChatFlow::Judge(const CallFailure& failure) {
     // It had less room than it had reported: back to the queue, which asks it again when it has
     // reported anew.
     ground_.fleet.NoteRefusal(failure.worker, failure.role);
+    ++refusals_;
+    if (failure.role != common::v1::ROLE_VISION) {
+      spare_pages_ = std::min(2 * spare_pages_ + 1, kMaxSparePages);
+    }
     return absl::OkStatus();
   }
   bill_.AddFailover();
@@ -434,8 +441,8 @@ absl::Status ChatFlow::Judge(const CallFailure& failure) {
   if (failovers_ > ground_.options.failovers) return GiveUp(status);
   if (failure.role == common::v1::ROLE_VISION) media_.Forget(failure.worker);
   // A medium may be dropped, and a link rebuilt, without anybody's fault.
-  const bool is_innocent = absl::IsNotFound(status) ||
-                           (absl::IsAborted(status) && ReasonOf(status) != "DRAINING");
+  const bool is_innocent =
+      absl::IsNotFound(status) || (absl::IsAborted(status) && ReasonOf(status) != "DRAINING");
   if (!is_innocent) failed_.insert(failure.worker.incarnation);
   return absl::OkStatus();
 }

@@ -117,9 +117,11 @@ class ChatFlow {
   std::unique_ptr<WorkerCall<prefill::v1::PrefillPromptResponse>> prefill_;
   std::unique_ptr<Encoding> encoding_;
 
-  std::string numerics_class_;    // in which the reply began
+  std::string numerics_class_;  // in which the reply began
   int failovers_ = 0;
-  bool has_started_ = false;      // the first event has been sent
+  int refusals_ = 0;          // since the last token
+  int64_t spare_pages_ = 0;   // see Job
+  bool has_started_ = false;  // the first event has been sent
   std::optional<uint32_t> cached_tokens_;
   absl::Time last_tokens_;
   std::unique_ptr<Loop::Alarm> alarm_;

@@ -46,8 +46,8 @@ Fleet::~Fleet() = default;
 absl::StatusOr<Fleet::StreamId> Fleet::Join(const control::v1::WorkerHello& hello,
                                             FleetStream& stream) {
   RETURN_IF_ERROR(CheckHello(hello));
-  const bool is_deserted = std::all_of(members_.begin(), members_.end(),
-                                       [](const auto& m) { return m.second.is_lost; });
+  const bool is_deserted =
+      std::all_of(members_.begin(), members_.end(), [](const auto& m) { return m.second.is_lost; });
   const auto agree = [&](std::string& ours, bool is_given, const std::string& theirs,
                          absl::string_view what) {
     if (ours.empty() || (is_deserted && !is_given)) ours = theirs;
@@ -75,8 +75,11 @@ absl::StatusOr<Fleet::StreamId> Fleet::Join(const control::v1::WorkerHello& hell
   member.load.set_state(control::v1::WORKER_STATE_LOADING);
   FleetStream* const older = found == members_.end() ? nullptr : found->second.stream;
   members_.insert_or_assign(hello.worker_id(), std::move(member));
-  // Calls that an earlier life had taken are lost; those of a life that has only dialled again are
-  // told their end by the calls themselves.
+  // Calls that an earlier life had taken are lost. A life that has only dialled again knows its
+  // own, though its count has begun anew.
+  for (Opened::Entry& entry : opened_) {
+    if (Find(entry.worker) == &members_.find(hello.worker_id())->second) entry.number = 0;
+  }
   TellLostSoon();
   Changed();
   if (older != nullptr) {
@@ -90,6 +93,7 @@ absl::Status Fleet::Report(StreamId stream, const control::v1::Heartbeat& heartb
   Member* const member = Current(stream);
   if (member == nullptr) return absl::OkStatus();
   RETURN_IF_ERROR(CheckLoad(heartbeat.load(), member->hello));
+  const bool was_ready = IsReady(*member);
   member->load = heartbeat.load();
   ++member->reports;
   member->full.clear();
@@ -99,6 +103,7 @@ absl::Status Fleet::Report(StreamId stream, const control::v1::Heartbeat& heartb
   } else {
     member->is_lost = false;
   }
+  if (!was_ready && IsReady(*member)) Introduce(*member);
   Changed();
   return absl::OkStatus();
 }
@@ -116,8 +121,7 @@ absl::Duration Fleet::heartbeat_interval() const {
   return std::clamp(stall / 5, absl::Milliseconds(20), absl::Milliseconds(500));
 }
 
-control::v1::ListWorkersResponse Fleet::List(
-    const control::v1::ListWorkersRequest& request) const {
+control::v1::ListWorkersResponse Fleet::List(const control::v1::ListWorkersRequest& request) const {
   control::v1::ListWorkersResponse response;
   for (const auto& [id, member] : members_) {
     const bool is_wanted =
@@ -266,10 +270,10 @@ bool Fleet::IsStalled(const Member& member) const {
   for (const control::v1::RoleLoad& role : member.load.roles()) {
     if (!role.has_step_age()) continue;
     const absl::Duration predicted = Checked(role.predicted_step());
-    const absl::Duration limit =
-        options_.stall_after.has_value() ? std::max(*options_.stall_after, 4 * predicted)
-                                         : 4 * predicted + absl::Seconds(5);
-    if (Checked(role.step_age()) + silence > limit) return true;
+    const absl::Duration limit = options_.stall_after.has_value()
+                                     ? std::max(*options_.stall_after, 4 * predicted)
+                                     : 4 * predicted + absl::Seconds(5);
+    if (Checked(role.step_age()) > limit) return true;
   }
   return false;
 }
@@ -281,6 +285,26 @@ bool Fleet::IsReady(const Member& member) {
 bool Fleet::IsSeen(const Member& member, const Opened::Entry& entry) {
   // Should the two counts ever drift apart, the second report that was made since has seen it.
   return member.load.opened_calls() >= entry.number || member.reports >= entry.reports + 2;
+}
+
+void Fleet::Introduce(const Member& newcomer) {
+  const auto meet = [](const Member& sender, const Member& receiver) {
+    const bool is_needed = (Plays(sender.hello, common::v1::ROLE_VISION) &&
+                            (Plays(receiver.hello, common::v1::ROLE_PREFILL) ||
+                             Plays(receiver.hello, common::v1::ROLE_VISION))) ||
+                           (Plays(sender.hello, common::v1::ROLE_PREFILL) &&
+                            Plays(receiver.hello, common::v1::ROLE_DECODE));
+    if (!is_needed) return;
+    control::v1::Order order;
+    order.mutable_meet()->set_worker_id(receiver.hello.worker_id());
+    order.mutable_meet()->set_address(receiver.hello.address());
+    sender.stream->Order(order);
+  };
+  for (const auto& [id, other] : members_) {
+    if (&other == &newcomer || !IsReady(other)) continue;
+    meet(newcomer, other);
+    meet(other, newcomer);
+  }
 }
 
 void Fleet::Lose(Member& member) {
@@ -332,10 +356,9 @@ void Fleet::TellLost() {
 
 void Fleet::Changed() {
   for (const Role role : kRoles) {
-    const bool is_there =
-        std::any_of(members_.begin(), members_.end(), [role](const auto& member) {
-          return IsReady(member.second) && Plays(member.second.hello, role);
-        });
+    const bool is_there = std::any_of(members_.begin(), members_.end(), [role](const auto& member) {
+      return IsReady(member.second) && Plays(member.second.hello, role);
+    });
     if (is_there) {
       missing_since_.erase(role);
     } else {

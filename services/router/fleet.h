@@ -49,7 +49,8 @@ class Fleet {
   ~Fleet();
 
   // A worker says hello on a new stream. The older stream of the same id ends with ABORTED.
-  // INVALID_ARGUMENT names the field. FAILED_PRECONDITION: another model or layout than the fleet's.
+  // INVALID_ARGUMENT names the field. FAILED_PRECONDITION: another model or layout than the
+  // fleet's.
   absl::StatusOr<StreamId> Join(const control::v1::WorkerHello& hello, FleetStream& stream);
   // INVALID_ARGUMENT: a load that cannot be. A stream that is not current says nothing.
   absl::Status Report(StreamId stream, const control::v1::Heartbeat& heartbeat);
@@ -59,7 +60,8 @@ class Fleet {
   // How often workers are to report: several times within what counts as a stall.
   absl::Duration heartbeat_interval() const;
 
-  // As the router sees them, by id; lost ones until somebody of the same id comes or an hour passes.
+  // As the router sees them, by id; lost ones until somebody of the same id comes or an hour
+  // passes.
   control::v1::ListWorkersResponse List(const control::v1::ListWorkersRequest& request) const;
   // NOT_FOUND: no such worker. UNAVAILABLE: it is lost.
   absl::Status Drain(absl::string_view worker_id, std::optional<absl::Duration> grace);
@@ -112,8 +114,8 @@ class Fleet {
   struct Member {
     control::v1::WorkerHello hello;
     control::v1::WorkerLoad load;
-    FleetStream* stream = nullptr;  // null: it has left
-    StreamId id = 0;                // of the stream
+    FleetStream* stream = nullptr;     // null: it has left
+    StreamId id = 0;                   // of the stream
     uint64_t opened = 0, reports = 0;  // since the stream was opened
     absl::Time last_report;
     std::set<common::v1::Role> full;  // since then
@@ -128,6 +130,8 @@ class Fleet {
   static bool IsReady(const Member& member);
   // Whether a report has seen the call.
   static bool IsSeen(const Member& member, const Opened::Entry& entry);
+  // Those who will send to each other bring up their links before they are needed.
+  void Introduce(const Member& newcomer);
   void Lose(Member& member);
   // Looks for stalls, again and again.
   void Watch();

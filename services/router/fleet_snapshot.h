@@ -32,7 +32,7 @@ struct WorkerView {
   int64_t pages = 0;
   int64_t all_pages = 0;  // with nothing in them; 0: it did not say
   int64_t page_tokens = 16;
-  int64_t max_sequence_tokens = 0;  // 0: as many as the model's context has
+  int64_t max_sequence_tokens = 0;           // 0: as many as the model's context has
   std::map<std::string, double> link_rates;  // bytes a second, by peer id
 
   bool Plays(common::v1::Role role) const { return roles.contains(role); }

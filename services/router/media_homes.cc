@@ -21,8 +21,8 @@ bool IsTheMediumsFault(const absl::Status& status) {
 }  // namespace
 
 MediaHomes::MediaHomes(const ChatRequest& request, const common::v1::RequestScope& scope,
-                       Workers& workers, const CallGround& ground,
-                       std::set<std::string>& failed, RequestBill& bill)
+                       Workers& workers, const CallGround& ground, std::set<std::string>& failed,
+                       RequestBill& bill)
     : request_(request),
       scope_(scope),
       workers_(workers),

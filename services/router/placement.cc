@@ -159,7 +159,10 @@ class Placing {
       const WorkerView::RoleView& view = RoleOf(*worker, role);
       const bool is_prefill = role == common::v1::ROLE_PREFILL;
       const int64_t pages = is_prefill ? PrefillPages(*worker) : DecodePages(*worker);
-      if (view.is_full || !CouldHold(job_, *worker) || worker->pages < pages) continue;
+      const int64_t wanted = pages + job_.spare_pages;
+      const bool is_empty = worker->all_pages > 0 && worker->pages >= worker->all_pages;
+      if (view.is_full || !CouldHold(job_, *worker)) continue;
+      if (worker->pages < wanted && !is_empty) continue;
       if (is_prefill && view.calls >= kMaxPrefills) continue;
       usable.push_back(worker);
     }
@@ -204,13 +207,14 @@ absl::StatusOr<Placement> Place(const Job& job, const FleetSnapshot& fleet) {
     const bool could = std::any_of(workers->begin(), workers->end(),
                                    [&](const auto* worker) { return CouldHold(job, *worker); });
     if (could) continue;
-    return absl::OutOfRangeError(absl::StrCat(
-        "the request has ", job.tokens, " tokens, more than any worker has pages for"));
+    return absl::OutOfRangeError(absl::StrCat("the request has ", job.tokens,
+                                              " tokens, more than any worker has pages for"));
   }
   if (job.has_media) {
     ASSIGN_OR_RETURN(const Views vision, Playing(common::v1::ROLE_VISION, kVision, fleet));
     const bool has_room = std::any_of(vision.begin(), vision.end(), [](const auto* worker) {
-      return RoleOf(*worker, common::v1::ROLE_VISION).outstanding < kMaxSlices;
+      const WorkerView::RoleView& view = RoleOf(*worker, common::v1::ROLE_VISION);
+      return !view.is_full && view.outstanding < kMaxSlices;
     });
     if (!has_room) return absl::ResourceExhaustedError("all vision workers have enough to do");
   }
@@ -225,14 +229,13 @@ absl::StatusOr<Placement> Place(const Job& job, const FleetSnapshot& fleet) {
   placement.numerics_class = best.decode->numerics_class;
   placement.decode_work = {1, placing.DecodePages(*best.decode)};
   // A landing is adopted where both are one: its pages are the only ones.
-  placement.prefill_work = {
-      job.tokens, best.decode == best.prefill ? 0 : placing.PrefillPages(*best.prefill)};
+  placement.prefill_work = {job.tokens,
+                            best.decode == best.prefill ? 0 : placing.PrefillPages(*best.prefill)};
   return placement;
 }
 
 absl::StatusOr<WorkerName> HomeOf(absl::string_view cache_scope, absl::string_view digest,
-                                  const std::set<std::string>& failed,
-                                  const FleetSnapshot& fleet) {
+                                  const std::set<std::string>& failed, const FleetSnapshot& fleet) {
   ASSIGN_OR_RETURN(const Views vision, Playing(common::v1::ROLE_VISION, kVision, fleet));
   const Views usable = WithoutFailed(vision, failed);
   Views light;
@@ -242,8 +245,7 @@ absl::StatusOr<WorkerName> HomeOf(absl::string_view cache_scope, absl::string_vi
   }
   const double average = static_cast<double>(all) / static_cast<double>(usable.size());
   for (const WorkerView* const worker : usable) {
-    const auto slices =
-        static_cast<double>(RoleOf(*worker, common::v1::ROLE_VISION).outstanding);
+    const auto slices = static_cast<double>(RoleOf(*worker, common::v1::ROLE_VISION).outstanding);
     if (slices < kMaxSlices || slices <= kBoundedLoad * average) light.push_back(worker);
   }
   const uint64_t key = StableHash().Add(cache_scope).Add(digest).value();
@@ -293,10 +295,9 @@ std::vector<std::vector<SliceShare>> ShareSlices(absl::Span<const MediumSlices> 
       }
       const WorkerName& taken = best == nullptr ? medium.home : best->worker->name;
       if (best != nullptr) best->seconds += best->slice;
-      const auto share =
-          std::find_if(sharing.begin(), sharing.end(), [&](const SliceShare& other) {
-            return other.worker.incarnation == taken.incarnation;
-          });
+      const auto share = std::find_if(sharing.begin(), sharing.end(), [&](const SliceShare& other) {
+        return other.worker.incarnation == taken.incarnation;
+      });
       if (share != sharing.end()) {
         share->spans.push_back(span);
       } else {

@@ -13,18 +13,21 @@
 
 namespace minicpmv::router {
 
-// Policies without a state: a job and a snapshot of the fleet in, workers out. The same question has
-// the same answer; of equals the smaller id is taken.
+// Policies without a state: a job and a snapshot of the fleet in, workers out. The same question
+// has the same answer; of equals the smaller id is taken.
 
 // What a request needs of the fleet.
 struct Job {
   int64_t tokens = 0;           // prompt and what was generated so far
   int64_t new_tokens = 0;       // still to come, at most
   int64_t bytes_per_token = 0;  // of pages, on their way from prefill to decode
+  // Beyond what the tokens need: workers that had so little more have refused it.
+  int64_t spare_pages = 0;
   bool has_media = false;
-  uint64_t beginning = 0;       // see RequestPlan
-  std::string numerics_class;   // in which the reply began; "": it did not yet
-  // Incarnations that have failed this request. They are asked again only where nobody else is left.
+  uint64_t beginning = 0;      // see RequestPlan
+  std::string numerics_class;  // in which the reply began; "": it did not yet
+  // Incarnations that have failed this request. They are asked again only where nobody else is
+  // left.
   std::set<std::string> failed;
 };
 

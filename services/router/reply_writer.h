@@ -51,9 +51,9 @@ class ReplyWriter {
   ReplySink* sink_;
   std::vector<uint32_t> tokens_;
   bool has_stop_id_ = false;
-  uint64_t sequence_ = 0;    // of the last event
-  size_t known_bytes_ = 0;   // of text to come that the client has already
-  std::string waiting_;      // text that the client does not have, though it has the tokens
+  uint64_t sequence_ = 0;   // of the last event
+  size_t known_bytes_ = 0;  // of text to come that the client has already
+  std::string waiting_;     // text that the client does not have, though it has the tokens
 };
 
 }  // namespace minicpmv::router

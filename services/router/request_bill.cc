@@ -95,9 +95,9 @@ void RequestBill::CloseSteps(bool has_bill) {
 chat::v1::Bill RequestBill::At(absl::Time end) const {
   chat::v1::Bill bill;
   std::map<Work, absl::Duration> sums;
-  for (const Work work : {common::v1::WORK_QUEUE, common::v1::WORK_MEDIA, common::v1::WORK_ENCODE,
-                          common::v1::WORK_TRANSFER, common::v1::WORK_PREFILL,
-                          common::v1::WORK_DECODE}) {
+  for (const Work work :
+       {common::v1::WORK_QUEUE, common::v1::WORK_MEDIA, common::v1::WORK_ENCODE,
+        common::v1::WORK_TRANSFER, common::v1::WORK_PREFILL, common::v1::WORK_DECODE}) {
     sums[work] = absl::ZeroDuration();
   }
   for (const Line& line : lines_) {

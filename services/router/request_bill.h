@@ -7,9 +7,9 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "google/protobuf/duration.pb.h"
 #include "minicpmv/chat/v1/reply.pb.h"
 #include "minicpmv/common/v1/bill.pb.h"
-#include "google/protobuf/duration.pb.h"
 
 namespace minicpmv::router {
 

@@ -126,9 +126,9 @@ absl::StatusOr<RequestPlan> PlanRequest(const ChatRequest& request,
 
   const size_t tokens = built->tokens.size();
   if (static_cast<int64_t>(tokens) >= model.spec().language.max_positions) {
-    return absl::OutOfRangeError(absl::StrCat(
-        "the prompt has ", tokens, " tokens: a context of ", model.spec().language.max_positions,
-        " leaves no room for an answer"));
+    return absl::OutOfRangeError(absl::StrCat("the prompt has ", tokens, " tokens: a context of ",
+                                              model.spec().language.max_positions,
+                                              " leaves no room for an answer"));
   }
   RequestPlan plan;
   plan.beginning = HashBeginning(request);

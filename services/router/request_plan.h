@@ -23,9 +23,9 @@ struct RequestPlan {
 };
 
 // `infos` has one entry for each medium of the request. INVALID_ARGUMENT names the field: a
-// conversation that makes no sense, a picture that cannot be sliced. OUT_OF_RANGE: the prompt leaves
-// the context no room for an answer. UNIMPLEMENTED: a video. INTERNAL: an information that cannot
-// be (it came from a worker).
+// conversation that makes no sense, a picture that cannot be sliced. OUT_OF_RANGE: the prompt
+// leaves the context no room for an answer. UNIMPLEMENTED: a video. INTERNAL: an information that
+// cannot be (it came from a worker).
 absl::StatusOr<RequestPlan> PlanRequest(const ChatRequest& request,
                                         absl::Span<const common::v1::MediaInfo> infos,
                                         const RouterModel& model);

@@ -87,8 +87,9 @@ void RequestQueue::Place::LetIn() {
   between = between == 0 ? seconds : between + kNewestWeight * (seconds - between);
 }
 
-absl::StatusOr<std::unique_ptr<RequestQueue::Place>> RequestQueue::Enter(
-    RequestClass request_class, const std::string& tenant, absl::Time deadline) {
+absl::StatusOr<std::unique_ptr<RequestQueue::Place>> RequestQueue::Enter(RequestClass request_class,
+                                                                         const std::string& tenant,
+                                                                         absl::Time deadline) {
   const auto found = tenants_.find(tenant);
   const size_t of_tenant = found == tenants_.end() ? 0 : found->second;
   if (new_ >= limits_.requests) {

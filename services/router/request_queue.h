@@ -24,7 +24,7 @@ namespace minicpmv::router {
 class RequestQueue {
  public:
   struct Limits {
-    size_t requests = 256;    // that were not let in yet
+    size_t requests = 256;  // that were not let in yet
     size_t of_one_tenant = 256;
   };
 

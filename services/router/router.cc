@@ -127,16 +127,14 @@ void Router::WatchRoles() {
   });
 }
 
-std::unique_ptr<Open> Router::PutMedia(const std::string& cache_scope,
-                                       const RequestMedium& medium,
+std::unique_ptr<Open> Router::PutMedia(const std::string& cache_scope, const RequestMedium& medium,
                                        Told<common::v1::MediaInfo> told) {
   const absl::StatusOr<WorkerName> home =
       HomeOf(cache_scope, medium.digest, /*failed=*/{}, fleet_.Snapshot());
   if (!home.ok()) {
     auto unopened = std::make_unique<Unopened>();
-    unopened->tell = loop_.At(loop_.Now(), [told = std::move(told), status = home.status()] {
-      told(status);
-    });
+    unopened->tell =
+        loop_.At(loop_.Now(), [told = std::move(told), status = home.status()] { told(status); });
     return unopened;
   }
   common::v1::RequestScope scope;

@@ -18,8 +18,8 @@ namespace minicpmv::router {
 class RouterModel {
  public:
   // `name`: what clients call it; "": as the folder is called. NOT_FOUND, INVALID_ARGUMENT,
-  // DATA_LOSS, UNIMPLEMENTED: the folder does not hold a model that this build runs. Its weights may
-  // be missing: then the first worker says which model it is.
+  // DATA_LOSS, UNIMPLEMENTED: the folder does not hold a model that this build runs. Its weights
+  // may be missing: then the first worker says which model it is.
   static absl::StatusOr<std::unique_ptr<RouterModel>> Load(const std::string& folder,
                                                            absl::string_view name);
   // From what was read already; for tests.

@@ -29,8 +29,7 @@ class [[nodiscard]] Task {
     auto final_suspend() noexcept {
       struct GoBack {
         bool await_ready() noexcept { return false; }
-        std::coroutine_handle<> await_suspend(
-            std::coroutine_handle<promise_type> self) noexcept {
+        std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> self) noexcept {
           return self.promise().caller;
         }
         void await_resume() noexcept {}

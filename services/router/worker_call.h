@@ -53,8 +53,8 @@ class WorkerCall {
   void Begin(OpenIt open) {
     began_ = ground_.loop.Now();
     if (end_.has_value()) return;
-    first_answer_ = ground_.loop.At(
-        ground_.loop.Now() + ground_.fleet.Patience(worker_) + kSlack, [this] {
+    first_answer_ =
+        ground_.loop.At(ground_.loop.Now() + ground_.fleet.Patience(worker_) + kSlack, [this] {
           End(absl::UnavailableError(absl::StrCat("worker ", worker_.id, " does not answer")));
         });
     call_ = open([this](std::variant<Response, absl::Status> told) {

@@ -69,8 +69,7 @@ absl::Status CheckHello(const control::v1::WorkerHello& hello) {
   return absl::OkStatus();
 }
 
-absl::Status CheckLoad(const control::v1::WorkerLoad& load,
-                       const control::v1::WorkerHello& hello) {
+absl::Status CheckLoad(const control::v1::WorkerLoad& load, const control::v1::WorkerHello& hello) {
   if (load.state() != control::v1::WORKER_STATE_LOADING &&
       load.state() != control::v1::WORKER_STATE_READY &&
       load.state() != control::v1::WORKER_STATE_DRAINING) {

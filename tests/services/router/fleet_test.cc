@@ -184,6 +184,28 @@ TEST_F(FleetTest, AddsWhatItHasOpenedSinceTheLastReport) {
   EXPECT_EQ(fleet_.Snapshot().workers[0].pages, 100);
 }
 
+TEST_F(FleetTest, CountsAnewForALifeThatDialsAgain) {
+  const Fleet::StreamId stream = JoinReady(Hello("a"), a_);
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(fleet_.Report(stream, Report()).ok());
+  int lost = 0;
+  const auto call = fleet_.Open(NameOf(Hello("a")), ROLE_DECODE, {1, 20}, [&] { ++lost; });
+  EXPECT_EQ(fleet_.Snapshot().workers[0].pages, 80);
+  JoinReady(Hello("a"), b_);
+  loop_.RunFor(absl::ZeroDuration());
+  EXPECT_EQ(lost, 0);
+  EXPECT_EQ(fleet_.Snapshot().workers[0].pages, 100);
+}
+
+TEST_F(FleetTest, IntroducesThoseWhoWillSendToEachOther) {
+  JoinReady(Hello("p", '1', ROLE_PREFILL), a_);
+  EXPECT_TRUE(a_.orders.empty());
+  JoinReady(Hello("d", '1', ROLE_DECODE), b_);
+  ASSERT_EQ(a_.orders.size(), 1u);
+  EXPECT_EQ(a_.orders[0].meet().worker_id(), "d");
+  EXPECT_EQ(a_.orders[0].meet().address(), "host:1");
+  EXPECT_TRUE(b_.orders.empty());
+}
+
 TEST_F(FleetTest, AsksAWorkerThatRefusedOnlyAfterItsNextReport) {
   const Fleet::StreamId stream = JoinReady(Hello("a"), a_);
   fleet_.NoteRefusal(NameOf(Hello("a")), ROLE_DECODE);
@@ -253,7 +275,8 @@ TEST_F(FleetTest, RefusesALoadThatCannotBe) {
   EXPECT_TRUE(refuses([](auto& load) { load.add_roles()->set_role(ROLE_DECODE); }));
   EXPECT_TRUE(refuses([](auto& load) { load.mutable_roles(0)->set_rate(NAN); }));
   EXPECT_TRUE(refuses([](auto& load) { load.mutable_roles(0)->set_rate(-1); }));
-  EXPECT_TRUE(refuses([](auto& load) { load.mutable_roles(0)->set_outstanding(uint64_t{1} << 63); }));
+  EXPECT_TRUE(
+      refuses([](auto& load) { load.mutable_roles(0)->set_outstanding(uint64_t{1} << 63); }));
   EXPECT_TRUE(refuses([](auto& load) {
     load.mutable_roles(0)->mutable_step_age()->set_seconds(std::numeric_limits<int64_t>::max());
   }));

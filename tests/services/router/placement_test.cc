@@ -37,8 +37,8 @@ Job JobOf(int64_t tokens) {
 }
 
 TEST(PlacementTest, PassesOverADecodeWorkerWithoutRoom) {
-  FleetSnapshot fleet = {{Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_DECODE}),
-                          Worker("c", {ROLE_PREFILL})}};
+  FleetSnapshot fleet = {
+      {Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_DECODE}), Worker("c", {ROLE_PREFILL})}};
   fleet.workers[0].pages = 10;
   for (uint64_t beginning = 0; beginning < 20; ++beginning) {
     Job job = JobOf(800);
@@ -53,8 +53,8 @@ TEST(PlacementTest, PassesOverADecodeWorkerWithoutRoom) {
 }
 
 TEST(PlacementTest, TakesTheWorkerThatWillBeDoneFirst) {
-  FleetSnapshot fleet = {{Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_PREFILL}),
-                          Worker("c", {ROLE_PREFILL})}};
+  FleetSnapshot fleet = {
+      {Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_PREFILL}), Worker("c", {ROLE_PREFILL})}};
   fleet.workers[1].roles[ROLE_PREFILL].rate = 10;  // what the other one has to do is done sooner
   fleet.workers[2].roles[ROLE_PREFILL].outstanding = 500;
   EXPECT_EQ(Place(JobOf(400), fleet)->prefill.id, "c");
@@ -67,8 +67,8 @@ TEST(PlacementTest, GivesEqualQuestionsEqualAnswers) {
 }
 
 TEST(PlacementTest, BringsConversationsBackUnlessTheirWorkerIsBusy) {
-  FleetSnapshot fleet = {{Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_DECODE}),
-                          Worker("c", {ROLE_PREFILL})}};
+  FleetSnapshot fleet = {
+      {Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_DECODE}), Worker("c", {ROLE_PREFILL})}};
   std::set<std::string> seen;
   for (uint64_t beginning = 0; beginning < 40; ++beginning) {
     Job first = JobOf(100), second = JobOf(500);
@@ -85,8 +85,8 @@ TEST(PlacementTest, BringsConversationsBackUnlessTheirWorkerIsBusy) {
 }
 
 TEST(PlacementTest, AsksThoseThatFailedOnlyWhenNobodyElseIsLeft) {
-  FleetSnapshot fleet = {{Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_DECODE}),
-                          Worker("c", {ROLE_PREFILL})}};
+  FleetSnapshot fleet = {
+      {Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_DECODE}), Worker("c", {ROLE_PREFILL})}};
   Job job = JobOf(100);
   job.failed = {"incarnation of a", "incarnation of c"};
   EXPECT_EQ(Place(job, fleet)->decode.id, "b");
@@ -94,8 +94,8 @@ TEST(PlacementTest, AsksThoseThatFailedOnlyWhenNobodyElseIsLeft) {
 }
 
 TEST(PlacementTest, GoesOnInTheNumericsClassInWhichItBegan) {
-  FleetSnapshot fleet = {{Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_DECODE}),
-                          Worker("c", {ROLE_PREFILL})}};
+  FleetSnapshot fleet = {
+      {Worker("a", {ROLE_DECODE}), Worker("b", {ROLE_DECODE}), Worker("c", {ROLE_PREFILL})}};
   fleet.workers[1].numerics_class = "gpu";
   Job job = JobOf(100);
   job.numerics_class = "gpu";
@@ -115,6 +115,17 @@ TEST(PlacementTest, PassesOverAWorkerThatHasJustRefused) {
   FleetSnapshot fleet = {{Worker("a", {ROLE_DECODE}), Worker("c", {ROLE_PREFILL})}};
   fleet.workers[0].roles[ROLE_DECODE].is_full = true;
   EXPECT_TRUE(absl::IsResourceExhausted(Place(JobOf(100), fleet).status()));
+}
+
+TEST(PlacementTest, WaitsForMorePagesWhereFewWereRefused) {
+  FleetSnapshot fleet = {{Worker("a", {ROLE_PREFILL, ROLE_DECODE})}};
+  Job job = JobOf(160);
+  fleet.workers[0].pages = 20;
+  EXPECT_TRUE(Place(job, fleet).ok());
+  job.spare_pages = 7;
+  EXPECT_TRUE(absl::IsResourceExhausted(Place(job, fleet).status()));
+  fleet.workers[0].pages = fleet.workers[0].all_pages = 20;  // there will never be more
+  EXPECT_TRUE(Place(job, fleet).ok());
 }
 
 TEST(PlacementTest, SaysWhyThereIsNoPlace) {
@@ -183,8 +194,8 @@ TEST(ShareSlicesTest, SharesTenSlicesOverTwoWorkers) {
 TEST(ShareSlicesTest, LeavesASingleSliceAtHomeAndTheHomeAtLeastOne) {
   FleetSnapshot fleet = {{Worker("a", {ROLE_VISION}), Worker("b", {ROLE_VISION})}};
   fleet.workers[0].roles[ROLE_VISION].outstanding = 60;
-  const auto shares = ShareSlices({{fleet.workers[0].name, {7}}, {fleet.workers[0].name, {8, 9}}},
-                                  {}, fleet);
+  const auto shares =
+      ShareSlices({{fleet.workers[0].name, {7}}, {fleet.workers[0].name, {8, 9}}}, {}, fleet);
   ASSERT_THAT(shares[0], SizeIs(1));
   EXPECT_THAT(shares[0][0].spans, ElementsAre(7));
   ASSERT_THAT(shares[1], SizeIs(2));
@@ -193,11 +204,11 @@ TEST(ShareSlicesTest, LeavesASingleSliceAtHomeAndTheHomeAtLeastOne) {
 }
 
 TEST(ShareSlicesTest, LeavesOutWhoIsFullOrHasFailed) {
-  FleetSnapshot fleet = {{Worker("a", {ROLE_VISION}), Worker("b", {ROLE_VISION}),
-                          Worker("c", {ROLE_VISION})}};
+  FleetSnapshot fleet = {
+      {Worker("a", {ROLE_VISION}), Worker("b", {ROLE_VISION}), Worker("c", {ROLE_VISION})}};
   fleet.workers[1].roles[ROLE_VISION].is_full = true;
-  const auto shares = ShareSlices({{fleet.workers[0].name, {0, 1, 2, 3}}},
-                                  {"incarnation of c"}, fleet);
+  const auto shares =
+      ShareSlices({{fleet.workers[0].name, {0, 1, 2, 3}}}, {"incarnation of c"}, fleet);
   ASSERT_THAT(shares[0], SizeIs(1));
   EXPECT_THAT(shares[0][0].spans, ElementsAre(0, 1, 2, 3));
 }

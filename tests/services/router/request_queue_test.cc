@@ -110,12 +110,11 @@ TEST_F(RequestQueueTest, LetsOthersPassWhoFitButNotForEver) {
 
 TEST_F(RequestQueueTest, RefusesWhatIsOverItsBoundsAndSaysWhenToComeAgain) {
   const Place a = Enter("x"), b = Enter("x"), c = Enter("x");
-  const absl::Status of_tenant = queue_.Enter(RequestClass::kText, "x",
-                                              absl::InfiniteFuture()).status();
+  const absl::Status of_tenant =
+      queue_.Enter(RequestClass::kText, "x", absl::InfiniteFuture()).status();
   EXPECT_TRUE(absl::IsResourceExhausted(of_tenant)) << of_tenant;
   const Place d = Enter("y");
-  const absl::Status full = queue_.Enter(RequestClass::kText, "z",
-                                         absl::InfiniteFuture()).status();
+  const absl::Status full = queue_.Enter(RequestClass::kText, "z", absl::InfiniteFuture()).status();
   EXPECT_TRUE(absl::IsResourceExhausted(full)) << full;
   EXPECT_EQ(ReasonOf(full), "QUEUE_FULL");
   ASSERT_TRUE(RetryAfterOf(full).has_value());

@@ -278,6 +278,7 @@ TEST_F(RouterTest, ClosesBothCallsAndKeepsItsPlaceWhenPrefillRefuses) {
   EXPECT_NE(workers_.prefills.back().worker.id, refused);
   End(workers_.prefills.back(), absl::ResourceExhaustedError("no pages now"));
   EXPECT_EQ(workers_.open(), 0);  // what waits holds nothing
+  loop_.RunFor(absl::Seconds(1));
   EXPECT_THAT(workers_.decodes, SizeIs(2));
   ReportAll();
   ASSERT_THAT(workers_.decodes, SizeIs(3));
@@ -288,6 +289,20 @@ TEST_F(RouterTest, ClosesBothCallsAndKeepsItsPlaceWhenPrefillRefuses) {
   ASSERT_TRUE(reply_.end.has_value());
   EXPECT_TRUE(reply_.end->ok());
   EXPECT_EQ(reply_.ending().bill().failovers(), 0u);
+}
+
+TEST_F(RouterTest, AsksAVisionWorkerThatRefusesSlowerAndSlower) {
+  Ask(RequestOf("What?", 1));
+  AnswerPuts();
+  for (int i = 0; i < 5; ++i) {
+    Open();
+    End(workers_.encodes.back(), absl::ResourceExhaustedError("enough to do"));
+    ReportAll();
+    EXPECT_EQ(workers_.open(), i == 0 ? 1 : 0);
+    loop_.RunFor(absl::Seconds(1));
+    ASSERT_THAT(workers_.decodes, SizeIs(i + 2));
+  }
+  EXPECT_FALSE(reply_.end.has_value());
 }
 
 TEST_F(RouterTest, GoesOnElsewhereWithTheTokensSoFar) {

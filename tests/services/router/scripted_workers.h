@@ -25,7 +25,8 @@ class ScriptedWorkers final : public Workers {
   template <typename Request, typename Response>
   using Calls = std::list<Call<Request, Response>>;
 
-  std::unique_ptr<Open> PutMedia(const WorkerName& worker, const common::v1::RequestScope& /*scope*/,
+  std::unique_ptr<Open> PutMedia(const WorkerName& worker,
+                                 const common::v1::RequestScope& /*scope*/,
                                  const std::string& digest,
                                  std::shared_ptr<const std::string> /*bytes*/,
                                  Told<common::v1::MediaInfo> told) override {

@@ -36,6 +36,11 @@ uint32_t FakeToken(uint64_t history, uint64_t seed, const std::vector<int32_t>& 
   return token;
 }
 
+// By age: the order of things must not hang on addresses.
+struct SimulatedFleet::ByAge {
+  bool operator()(const std::shared_ptr<Call>& a, const std::shared_ptr<Call>& b) const;
+};
+
 // One process of a worker; `life` tells its lives apart.
 class SimulatedFleet::Process final : public FleetStream {
  public:
@@ -125,7 +130,7 @@ class SimulatedFleet::Process final : public FleetStream {
   int64_t pages_ = 0;                                    // free
   std::set<std::pair<std::string, std::string>> media_;  // scope, digest
   std::map<common::v1::Role, int> running_;
-  std::set<std::shared_ptr<Call>> calls_;
+  Calls calls_;
   Fleet::StreamId stream_ = 0;
   uint64_t opened_ = 0;
   uint64_t last_slot_ = 0;
@@ -134,7 +139,8 @@ class SimulatedFleet::Process final : public FleetStream {
 // A call that a process works for.
 class SimulatedFleet::Call : public std::enable_shared_from_this<Call> {
  public:
-  Call(SimulatedFleet& fleet, common::v1::Role role) : fleet_(fleet), role_(role) {}
+  Call(SimulatedFleet& fleet, common::v1::Role role)
+      : fleet_(fleet), role_(role), number_(++fleet.opened_) {}
   virtual ~Call() = default;
 
   // The process has been handed the call.
@@ -164,11 +170,17 @@ class SimulatedFleet::Call : public std::enable_shared_from_this<Call> {
 
   SimulatedFleet& fleet_;
   const common::v1::Role role_;
+  const int64_t number_;
   Process* process_ = nullptr;  // null: not open
   bool is_given_up_ = false;
   int64_t pages_ = 0;
   uint64_t slot_ = 0;
 };
+
+bool SimulatedFleet::ByAge::operator()(const std::shared_ptr<Call>& a,
+                                       const std::shared_ptr<Call>& b) const {
+  return a->number_ < b->number_;
+}
 
 template <typename Response>
 class SimulatedFleet::CallOf : public Call {
@@ -465,7 +477,7 @@ void SimulatedFleet::Kill() {
   process.is_up_ = false;
   process.running_.clear();
   const absl::Duration noticed = Between(1, 20);
-  const std::set<std::shared_ptr<Call>> calls = std::exchange(process.calls_, {});
+  const Calls calls = std::exchange(process.calls_, {});
   for (const std::shared_ptr<Call>& call : calls) {
     call->process_ = nullptr;
     After(noticed, [call] { call->TellEnd(absl::UnavailableError("connection reset")); });
@@ -488,7 +500,7 @@ void SimulatedFleet::Drain() {
   process.is_draining_ = true;
   process.Beat();
   process.After(Between(10, 2000), [this, &process] {
-    const std::set<std::shared_ptr<Call>> calls = process.calls_;
+    const Calls calls = process.calls_;
     for (const std::shared_ptr<Call>& call : calls) {
       call->TellEnd(WithReason(absl::AbortedError("shut down"), "DRAINING"));
       call->Close();
@@ -602,7 +614,6 @@ SimulatedFleet::Process& SimulatedFleet::Any() {
 }
 
 std::unique_ptr<Open> SimulatedFleet::Begin(const WorkerName& worker, std::shared_ptr<Call> call) {
-  ++opened_;
   Process* const process = Find(worker);
   if (process == nullptr) {
     After(Between(0.1, 3), [call] { call->TellEnd(absl::UnavailableError("refused")); });

@@ -58,7 +58,6 @@ class SimulatedFleet final : public Workers {
   int64_t held_pages() const;
   // What the router has asked that makes no sense.
   const std::vector<std::string>& complaints() const { return complaints_; }
-  int64_t opened() const { return opened_; }
 
   std::unique_ptr<Open> PutMedia(const WorkerName& worker, const common::v1::RequestScope& scope,
                                  const std::string& digest,
@@ -83,6 +82,8 @@ class SimulatedFleet final : public Workers {
   class PrefillCall;
   class DecodeCall;
   class OpenCall;
+  struct ByAge;
+  using Calls = std::set<std::shared_ptr<Call>, ByAge>;
 
   Process* Find(const WorkerName& worker);
   Process* Find(const common::v1::Destination& destination);

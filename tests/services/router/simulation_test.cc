@@ -29,6 +29,15 @@ namespace {
 
 constexpr size_t kQueueLimit = 200;
 
+// How much comes, and how little room there is.
+struct Load {
+  absl::Duration between;  // arrivals, on average
+  int64_t pages;           // of each process
+};
+constexpr Load kLoads[] = {{absl::Milliseconds(25), 400},  // all fits
+                           {absl::Milliseconds(7), 400},   // more than can be answered
+                           {absl::Milliseconds(25), 45}};  // room for a few long prompts
+
 const RouterModel& Model() { return NanoModel(); }
 
 std::string DigestNumber(uint64_t number) {
@@ -68,9 +77,8 @@ Expected ExpectedOf(const ChatRequest& request) {
   uint64_t history = 0;
   for (const uint32_t token : plan.prompt.tokens()) history = FakeHistory(history, token);
   while (expected.tokens.size() < limits.max_new_tokens()) {
-    const uint32_t token =
-        FakeToken(history, options.sampling().seed(), stops,
-                  static_cast<uint32_t>(Model().spec().language.vocabulary));
+    const uint32_t token = FakeToken(history, options.sampling().seed(), stops,
+                                     static_cast<uint32_t>(Model().spec().language.vocabulary));
     history = FakeHistory(history, token);
     expected.tokens.push_back(token);
     if (static_cast<int32_t>(token) == stops.front()) {
@@ -98,8 +106,9 @@ class Simulation {
  public:
   Simulation(uint64_t seed, int64_t requests)
       : requests_(requests),
+        load_(kLoads[seed % std::size(kLoads)]),
         random_(seed),
-        fleet_(FleetOptionsOf(), loop_, seed + 1),
+        fleet_(FleetOptionsOf(load_), loop_, seed + 1),
         router_(RouterOptionsOf(seed), Model(), fleet_, loop_, watch_) {}
   ~Simulation() { fleet_.Leave(); }
 
@@ -143,9 +152,7 @@ class Simulation {
   class Sink final : public ReplySink {
    public:
     Sink(Simulation& simulation, int64_t client) : simulation_(simulation), client_(client) {}
-    void Send(chat::v1::StreamReplyResponse event) override {
-      simulation_.OnEvent(client_, event);
-    }
+    void Send(chat::v1::StreamReplyResponse event) override { simulation_.OnEvent(client_, event); }
     void End(const absl::Status& status) override { simulation_.OnEnd(client_, status); }
 
    private:
@@ -153,8 +160,9 @@ class Simulation {
     const int64_t client_;
   };
 
-  static SimulatedFleet::Options FleetOptionsOf() {
+  static SimulatedFleet::Options FleetOptionsOf(const Load& load) {
     SimulatedFleet::Options options;
+    options.pages = load.pages;
     options.stops = Model().prompts().stop_ids();
     options.vocabulary = static_cast<uint32_t>(Model().spec().language.vocabulary);
     options.model_fingerprint = Model().fingerprint();
@@ -184,7 +192,7 @@ class Simulation {
       arrival_ = nullptr;
       return;
     }
-    arrival_ = loop_.At(loop_.Now() + Exponential(absl::Milliseconds(25)), [this] {
+    arrival_ = loop_.At(loop_.Now() + Exponential(load_.between), [this] {
       // Now and then many come at once.
       const uint64_t burst = Draw(2000) == 0 ? kQueueLimit + 100 : 1;
       for (uint64_t i = 0; i < burst && arrived_ < requests_; ++i) Arrive();
@@ -340,6 +348,7 @@ class Simulation {
   }
 
   const int64_t requests_;
+  const Load load_;
   std::mt19937_64 random_;
   VirtualLoop loop_;
   RouterWatch watch_;
@@ -369,9 +378,8 @@ TEST(SimulationTest, AnswersEveryRequestOnceAndLeavesNothingOpen) {
     const int64_t of_run = std::min(kRequestsOfARun, requests - done);
     Simulation simulation(run_seed, of_run);
     const Counts counts = simulation.Run();
-    ASSERT_EQ(simulation.failure(), "")
-        << "again with MINICPMV_SIMULATION_SEED=" << run_seed
-        << " MINICPMV_SIMULATION_REQUESTS=" << of_run;
+    ASSERT_EQ(simulation.failure(), "") << "again with MINICPMV_SIMULATION_SEED=" << run_seed
+                                        << " MINICPMV_SIMULATION_REQUESTS=" << of_run;
     sum.complete += counts.complete;
     sum.cancelled += counts.cancelled;
     sum.expired += counts.expired;
