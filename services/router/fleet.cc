@@ -157,7 +157,12 @@ absl::Status Fleet::Drain(absl::string_view worker_id, std::optional<absl::Durat
   return absl::OkStatus();
 }
 
-FleetSnapshot Fleet::Snapshot() const {
+const FleetSnapshot& Fleet::Snapshot() const {
+  if (!snapshot_) snapshot_ = TakeSnapshot();
+  return *snapshot_;
+}
+
+FleetSnapshot Fleet::TakeSnapshot() const {
   FleetSnapshot snapshot;
   std::map<absl::string_view, size_t> places;
   for (const auto& [id, member] : members_) {
@@ -213,6 +218,7 @@ std::unique_ptr<Fleet::Opened> Fleet::Open(const WorkerName& worker, Role role, 
     entry.reports = found->second.reports;
   }
   opened_.push_back(std::move(entry));
+  snapshot_.reset();
   if (const Member* const member = Find(worker); member == nullptr || member->is_lost) {
     TellLostSoon();
   }
@@ -227,7 +233,9 @@ Fleet::Opened::~Opened() {
 
 void Fleet::NoteRefusal(const WorkerName& worker, Role role) {
   const auto found = members_.find(worker.id);
-  if (found != members_.end()) found->second.full.insert(role);
+  if (found == members_.end()) return;
+  found->second.full.insert(role);
+  snapshot_.reset();
 }
 
 bool Fleet::IsUp(const WorkerName& worker) const {
@@ -355,6 +363,7 @@ void Fleet::TellLost() {
 }
 
 void Fleet::Changed() {
+  snapshot_.reset();
   for (const Role role : kRoles) {
     const bool is_there = std::any_of(members_.begin(), members_.end(), [role](const auto& member) {
       return IsReady(member.second) && Plays(member.second.hello, role);

@@ -66,8 +66,9 @@ class Fleet {
   // NOT_FOUND: no such worker. UNAVAILABLE: it is lost.
   absl::Status Drain(absl::string_view worker_id, std::optional<absl::Duration> grace);
 
-  // Everything placement looks at, what was opened since the last report included.
-  FleetSnapshot Snapshot() const;
+  // Everything placement looks at, what was opened since the last report included. As it is until
+  // something changes.
+  const FleetSnapshot& Snapshot() const;
   // Since when no ready worker plays `role`; nothing while one does.
   std::optional<absl::Time> MissingSince(common::v1::Role role) const;
   // "" while nobody has decided.
@@ -138,6 +139,7 @@ class Fleet {
   void Forget();
   void TellLostSoon();
   void TellLost();
+  FleetSnapshot TakeSnapshot() const;
   void Changed();
 
   FleetOptions options_;
@@ -147,6 +149,7 @@ class Fleet {
   StreamId last_stream_ = 0;
   std::map<common::v1::Role, absl::Time> missing_since_;
   std::list<Opened::Entry> opened_;
+  mutable std::optional<FleetSnapshot> snapshot_;  // none: it has to be taken anew
   std::function<void()> changed_;
   std::unique_ptr<Loop::Alarm> watch_, check_, tell_lost_;
 };

@@ -49,7 +49,7 @@ bool MediaHomes::AreHome() const {
 }
 
 absl::Status MediaHomes::OpenPuts() {
-  const FleetSnapshot fleet = ground_.fleet.Snapshot();
+  const FleetSnapshot fleet = ground_.fleet.Snapshot();  // a copy: opening a put changes it
   for (Medium& medium : media_) {
     if (medium.put != nullptr || (medium.home && ground_.fleet.IsUp(*medium.home))) continue;
     ASSIGN_OR_RETURN(const WorkerName home,
