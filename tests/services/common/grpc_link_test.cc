@@ -127,13 +127,8 @@ TEST_F(GrpcLinkTest, AReceiverThatStopsReadingEndsWhatTravelsAndHoldsUpNobodyEls
   ReceivingWorker other;
   Shelf other_shelf;
   const LandingName other_landing = other.landings.Open(other_shelf);
-  MakeLink(absl::Milliseconds(700));
-  Link& link = To(proxy_->address());
-  const absl::StatusOr<Link*> free = links_->To([&] {
-    common::v1::Destination destination = other.To(other_landing);
-    destination.set_address(other.address);
-    return destination;
-  }());
+  Link& link = MakeLink(absl::Seconds(2));
+  const absl::StatusOr<Link*> free = links_->To(other.To(other_landing));
   ASSERT_TRUE(free.ok());
   ASSERT_NE(*free, &link);
   ASSERT_TRUE(SendAndWait(link, TestParcel(landing_, 1, 1000)).ok());
