@@ -43,6 +43,12 @@ class Credentials {
   // A stranger is told from a friend: by token or by certificate.
   bool TellStrangers() const;
 
+  // What the files hold, for a library that makes channels of its own; "" where there is none.
+  const std::string& token() const { return token_; }
+  const std::string& certificate() const { return certificate_; }
+  const std::string& key() const { return key_; }
+  const std::string& ca() const { return ca_; }
+
   std::shared_ptr<grpc::ServerCredentials> ForServer() const;
   // A channel to "host:port"; it connects at the first call. INVALID_ARGUMENT: not an address.
   // Address may come from a peer: other schemes than host and port are refused.

@@ -13,6 +13,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "runtime/base/quoted.h"
 
 namespace minicpmv {
@@ -120,6 +121,12 @@ ListenAddress& ListenAddress::operator=(ListenAddress&& other) noexcept {
 
 ListenAddress::~ListenAddress() {
   if (socket_ >= 0) close(socket_);
+}
+
+std::string DialableOf(absl::string_view address) {
+  if (absl::ConsumePrefix(&address, "0.0.0.0:")) return absl::StrCat("127.0.0.1:", address);
+  if (absl::ConsumePrefix(&address, "[::]:")) return absl::StrCat("[::1]:", address);
+  return std::string(address);
 }
 
 }  // namespace minicpmv

@@ -32,4 +32,8 @@ class ListenAddress {
   int socket_ = -1;  // bound, not listening; -1 where the port was named
 };
 
+// Where a process of this machine reaches who listens at `address`, a ListenAddress's text: all
+// interfaces together are no address to connect to.
+std::string DialableOf(absl::string_view address);
+
 }  // namespace minicpmv

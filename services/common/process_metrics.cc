@@ -48,7 +48,7 @@ int CountDescriptors() {
 
 }  // namespace
 
-const char kVersion[] = "0.1.0";
+const char kVersion[] = MINICPMV_VERSION;
 
 std::unique_ptr<Listeners<>::Entry> AddProcessMetrics(Metrics& metrics) {
   metrics

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/fleet_names.h"
 #include "services/common/status_proto.h"
 #include "services/router/reply_settings.h"
 
@@ -201,15 +202,14 @@ bool ChatFlow::TryPlace() {
 
 absl::Status ChatFlow::CheckRoles() const {
   const absl::Time oldest = ground_.loop.Now() - ground_.options.settle;
-  for (const auto& [role, name] : {std::pair(common::v1::ROLE_VISION, "vision"),
-                                   std::pair(common::v1::ROLE_PREFILL, "prefill"),
-                                   std::pair(common::v1::ROLE_DECODE, "decode")}) {
+  for (const common::v1::Role role : kRoles) {
     if (role == common::v1::ROLE_VISION && request_.media.empty()) continue;
     const std::optional<absl::Time> since = ground_.fleet.MissingSince(role);
     if (!since || *since > oldest) continue;
     ground_.watch.OnRejected("ROLE_MISSING");
-    return WithReason(absl::UnavailableError(absl::StrCat("no ", name, " worker is ready")),
-                      "ROLE_MISSING");
+    return WithReason(
+        absl::UnavailableError(absl::StrCat("no ", minicpmv::NameOf(role), " worker is ready")),
+        "ROLE_MISSING");
   }
   return absl::OkStatus();
 }

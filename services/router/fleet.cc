@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/durations.h"
+#include "services/common/fleet_names.h"
 #include "services/common/status_proto.h"
 #include "services/router/worker_claims.h"
 
@@ -18,8 +19,6 @@ using control::v1::WorkerState;
 
 constexpr size_t kMaxMembers = 4096;
 constexpr absl::Duration kLostAreShownFor = absl::Hours(1);
-constexpr Role kRoles[] = {common::v1::ROLE_VISION, common::v1::ROLE_PREFILL,
-                           common::v1::ROLE_DECODE};
 
 // What Report has checked.
 absl::Duration Checked(const google::protobuf::Duration& duration) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/fleet_names.h"
 #include "services/router/stable_hash.h"
 
 namespace minicpmv::router {
@@ -28,8 +29,6 @@ constexpr double kBoundedLoad = 1.25;
 constexpr double kHelpCosts = 0.25;
 constexpr double kUnknownLinkRate = 1e9;  // bytes a second
 
-constexpr absl::string_view kVision = "vision", kPrefill = "prefill", kDecode = "decode";
-
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Work is asked of them only if they are the last.
@@ -41,13 +40,13 @@ Views WithoutFailed(const Views& workers, const std::set<std::string>& failed) {
   return others.empty() ? workers : others;
 }
 
-absl::StatusOr<Views> Playing(Role role, absl::string_view name, const FleetSnapshot& fleet) {
+absl::StatusOr<Views> Playing(Role role, const FleetSnapshot& fleet) {
   Views workers;
   for (const WorkerView& worker : fleet.workers) {
     if (worker.Plays(role)) workers.push_back(&worker);
   }
   if (!workers.empty()) return workers;
-  return absl::UnavailableError(absl::StrCat("no ", name, " worker is ready"));
+  return absl::UnavailableError(absl::StrCat("no ", minicpmv::NameOf(role), " worker is ready"));
 }
 
 Views InClass(const Views& workers, absl::string_view numerics_class) {
@@ -201,8 +200,8 @@ class Placing {
 }  // namespace
 
 absl::StatusOr<Placement> Place(const Job& job, const FleetSnapshot& fleet) {
-  ASSIGN_OR_RETURN(const Views decoders, Playing(common::v1::ROLE_DECODE, kDecode, fleet));
-  ASSIGN_OR_RETURN(const Views prefills, Playing(common::v1::ROLE_PREFILL, kPrefill, fleet));
+  ASSIGN_OR_RETURN(const Views decoders, Playing(common::v1::ROLE_DECODE, fleet));
+  ASSIGN_OR_RETURN(const Views prefills, Playing(common::v1::ROLE_PREFILL, fleet));
   for (const Views* const workers : {&decoders, &prefills}) {
     const bool could = std::any_of(workers->begin(), workers->end(),
                                    [&](const auto* worker) { return CouldHold(job, *worker); });
@@ -211,7 +210,7 @@ absl::StatusOr<Placement> Place(const Job& job, const FleetSnapshot& fleet) {
                                               " tokens, more than any worker has pages for"));
   }
   if (job.has_media) {
-    ASSIGN_OR_RETURN(const Views vision, Playing(common::v1::ROLE_VISION, kVision, fleet));
+    ASSIGN_OR_RETURN(const Views vision, Playing(common::v1::ROLE_VISION, fleet));
     const bool has_room = std::any_of(vision.begin(), vision.end(), [](const auto* worker) {
       const WorkerView::RoleView& view = RoleOf(*worker, common::v1::ROLE_VISION);
       return !view.is_full && view.outstanding < kMaxSlices;
@@ -236,7 +235,7 @@ absl::StatusOr<Placement> Place(const Job& job, const FleetSnapshot& fleet) {
 
 absl::StatusOr<WorkerName> HomeOf(absl::string_view cache_scope, absl::string_view digest,
                                   const std::set<std::string>& failed, const FleetSnapshot& fleet) {
-  ASSIGN_OR_RETURN(const Views vision, Playing(common::v1::ROLE_VISION, kVision, fleet));
+  ASSIGN_OR_RETURN(const Views vision, Playing(common::v1::ROLE_VISION, fleet));
   const Views usable = WithoutFailed(vision, failed);
   Views light;
   int64_t all = 0;
@@ -261,7 +260,7 @@ std::vector<std::vector<SliceShare>> ShareSlices(absl::Span<const MediumSlices> 
     double slice;    // seconds for one
   };
   std::vector<Load> loads;
-  if (const auto vision = Playing(common::v1::ROLE_VISION, kVision, fleet); vision.ok()) {
+  if (const auto vision = Playing(common::v1::ROLE_VISION, fleet); vision.ok()) {
     const double typical = TypicalRate(*vision, common::v1::ROLE_VISION);
     for (const WorkerView* const worker : *vision) {
       const double slice = 1 / RateOf(*worker, common::v1::ROLE_VISION, typical);

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "services/common/fleet_names.h"
 #include "services/common/status_proto.h"
 #include "services/router/placement.h"
 
@@ -112,8 +113,7 @@ std::string Router::NewRequestId() { return absl::StrFormat("%016x", random_());
 
 void Router::WatchRoles() {
   absl::Time next = absl::InfiniteFuture();
-  for (const common::v1::Role role :
-       {common::v1::ROLE_VISION, common::v1::ROLE_PREFILL, common::v1::ROLE_DECODE}) {
+  for (const common::v1::Role role : kRoles) {
     const std::optional<absl::Time> since = fleet_.MissingSince(role);
     if (since && *since + options_.settle > loop_.Now()) {
       next = std::min(next, *since + options_.settle);

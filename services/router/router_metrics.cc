@@ -1,36 +1,12 @@
 #include "services/router/router_metrics.h"
 
+#include "services/common/fleet_names.h"
+
 namespace minicpmv::router {
 namespace {
 
 constexpr char kOther[] = "OTHER";
 
-std::string NameOf(common::v1::Role role) {
-  switch (role) {
-    case common::v1::ROLE_VISION:
-      return "vision";
-    case common::v1::ROLE_PREFILL:
-      return "prefill";
-    default:
-      return "decode";
-  }
-}
-
-std::string NameOf(control::v1::WorkerState state) {
-  switch (state) {
-    case control::v1::WORKER_STATE_READY:
-      return "ready";
-    case control::v1::WORKER_STATE_DRAINING:
-      return "draining";
-    case control::v1::WORKER_STATE_LOST:
-      return "lost";
-    default:
-      return "loading";
-  }
-}
-
-constexpr common::v1::Role kRoles[] = {common::v1::ROLE_VISION, common::v1::ROLE_PREFILL,
-                                       common::v1::ROLE_DECODE};
 constexpr control::v1::WorkerState kStates[] = {
     control::v1::WORKER_STATE_LOADING, control::v1::WORKER_STATE_READY,
     control::v1::WORKER_STATE_DRAINING, control::v1::WORKER_STATE_LOST};
@@ -78,12 +54,12 @@ RouterMetrics::RouterMetrics(Metrics& metrics)
     for (const bool ongoing : {false, true}) {
       failovers_[{role, ongoing}] =
           &metrics.Counter("minicpmv_failovers_total", "Workers replaced during a request",
-                           {{"role", NameOf(role)}, {"kind", ongoing ? "ongoing" : "new"}});
+                           {{"role", minicpmv::NameOf(role)}, {"kind", ongoing ? "ongoing" : "new"}});
     }
     for (const control::v1::WorkerState state : kStates) {
       workers_[{role, state}] =
           &metrics.Gauge("minicpmv_workers", "Workers, as this router sees them",
-                         {{"role", NameOf(role)}, {"state", NameOf(state)}});
+                         {{"role", minicpmv::NameOf(role)}, {"state", minicpmv::NameOf(state)}});
     }
   }
 }

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "services/common/fleet_names.h"
+
 namespace minicpmv {
 namespace {
 
@@ -219,10 +221,7 @@ void IdleWorker::Join(const std::string& router) {
   hello.set_worker_id("idle");
   hello.set_incarnation(kIncarnation);
   hello.set_address(address_);
-  for (const auto role :
-       {common::v1::ROLE_VISION, common::v1::ROLE_PREFILL, common::v1::ROLE_DECODE}) {
-    hello.add_roles(role);
-  }
+  for (const common::v1::Role role : kRoles) hello.add_roles(role);
   hello.mutable_model()->set_model("nano");
   hello.mutable_model()->set_model_fingerprint(model_fingerprint_);
   hello.mutable_model()->set_layout_fingerprint(std::string(32, 'l'));

@@ -28,6 +28,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/device/device_list.h"
+#include "services/common/listen_address.h"
 #include "tools/minicpmv/child_process.h"
 #include "tools/minicpmv/output.h"
 #include "tools/minicpmv/restart_policy.h"
@@ -51,14 +52,6 @@ struct Readiness {
     return Readiness{std::string(words[1]), std::string(words[2]), std::string(admin)};
   }
 };
-
-// Where a process of this machine finds who listens there, be it at all of its addresses.
-std::string OnThisMachine(absl::string_view address) {
-  for (const absl::string_view all : {"0.0.0.0:", "[::]:"}) {
-    if (absl::ConsumePrefix(&address, all)) return absl::StrCat("127.0.0.1:", address);
-  }
-  return std::string(address);
-}
 
 bool IsAdminListen(absl::string_view flag) { return absl::StartsWith(flag, "--admin-listen="); }
 
@@ -111,7 +104,7 @@ class Supervisor {
     flags.push_back(absl::StrCat("--listen=", at.address));
     flags.push_back(absl::StrCat("--admin-listen=", at.admin_address));
     for (size_t i = 1; i < players_.size(); ++i) {
-      players_[i].member.flags.push_back(absl::StrCat("--router=", OnThisMachine(at.address)));
+      players_[i].member.flags.push_back(absl::StrCat("--router=", DialableOf(at.address)));
       RETURN_IF_ERROR(Start(players_[i]));
     }
     RETURN_IF_ERROR(AwaitReady());

@@ -13,6 +13,7 @@
 #include "absl/strings/strip.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/process_metrics.h"
 #include "tools/minicpmv/command_line/settings.h"
 #include "tools/minicpmv/command_line/subcommands.h"
 
@@ -62,7 +63,7 @@ std::vector<Subcommand> AddSubcommands(CLI::App& root) {
 
 absl::StatusOr<std::optional<Command>> ParseCommandLine(int argc, const char* const* argv) {
   CLI::App root("Answers questions about pictures with the MiniCPM-V models.", "minicpmv");
-  root.set_version_flag("--version", "minicpmv 0.1.0");
+  root.set_version_flag("--version", absl::StrCat("minicpmv ", kVersion));
   root.require_subcommand(1);
   root.footer(
       "Examples:\n"

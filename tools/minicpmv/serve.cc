@@ -44,13 +44,6 @@ class StopSignal {
   bool has_come_ = false;  // guarded by mutex_
 };
 
-// Where this process reaches itself: 0.0.0.0 is no address to connect to.
-std::string DialableOf(const ListenAddress& listen) {
-  if (!listen.is_wildcard()) return listen.text();
-  const std::string& text = listen.text();
-  return absl::StrCat(text.front() == '[' ? "[::1]" : "127.0.0.1", text.substr(text.rfind(':')));
-}
-
 absl::StatusOr<std::unique_ptr<router::RouterModel>> LoadModel(const RouterSettings& settings) {
   ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(settings.folder));
   return router::RouterModel::Load(folder, settings.model_name);
@@ -127,7 +120,7 @@ absl::Status ServeAll(const ServeAllOptions& options) {
                                                OptionsOf(*process, options.process, options.router),
                                                *model, process->metrics()));
   StopSignal stop(*process);
-  absl::Status status = made->Join({DialableOf(process->listen())});
+  absl::Status status = made->Join({DialableOf(process->listen().text())});
   if (status.ok()) status = process->AnnounceReady(server->address());
   if (status.ok()) stop.Wait();
   // Replies need the worker until they have ended.

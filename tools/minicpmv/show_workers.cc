@@ -12,6 +12,7 @@
 #include "minicpmv/control/v1/fleet_service.grpc.pb.h"
 #include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/fleet_names.h"
 #include "services/common/status_proto.h"
 #include "tools/minicpmv/output.h"
 
@@ -19,45 +20,6 @@ namespace minicpmv {
 namespace {
 
 constexpr std::chrono::seconds kPatience(5);
-
-std::string NameOf(common::v1::Role role) {
-  switch (role) {
-    case common::v1::ROLE_VISION:
-      return "vision";
-    case common::v1::ROLE_PREFILL:
-      return "prefill";
-    case common::v1::ROLE_DECODE:
-      return "decode";
-    default:
-      return "unknown";
-  }
-}
-
-std::string NameOf(control::v1::WorkerState state) {
-  switch (state) {
-    case control::v1::WORKER_STATE_READY:
-      return "ready";
-    case control::v1::WORKER_STATE_DRAINING:
-      return "draining";
-    case control::v1::WORKER_STATE_LOST:
-      return "lost";
-    default:
-      return "loading";
-  }
-}
-
-std::string NameOf(common::v1::LinkKind kind) {
-  switch (kind) {
-    case common::v1::LINK_KIND_LOCAL:
-      return "local";
-    case common::v1::LINK_KIND_HOST:
-      return "host";
-    case common::v1::LINK_KIND_NCCL:
-      return "nccl";
-    default:
-      return "unknown";
-  }
-}
 
 std::vector<std::string> RolesOf(const control::v1::FleetMember& worker) {
   std::vector<std::string> roles;

@@ -9,8 +9,8 @@ import subprocess
 import unittest
 import zlib
 
+import terminal_test
 from harness import EXECUTABLE, PICTURES, ExecutableTest, chunk, run
-from terminal_test import TerminalTest
 
 DIAMONDS = PICTURES / "008-0.png"  # two of them
 HOW_MANY = "How many diamonds are there?"
@@ -133,7 +133,7 @@ class ChatServerTest(ExecutableTest):
         self.assertIn(worker["id"], self.answer("workers", self.server.flag))
 
 
-class ServerTerminalTest(TerminalTest):
+class ServerTerminalTest(terminal_test.TerminalTest):
     """What holds at the terminal holds with a server."""
 
     @classmethod

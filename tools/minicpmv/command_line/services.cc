@@ -1,5 +1,6 @@
 #include "tools/minicpmv/command_line/subcommands.h"
 
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "runtime/base/blame.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/fleet_names.h"
 #include "tools/minicpmv/command_line/model_flags.h"
 #include "tools/minicpmv/command_line/values.h"
 #include "tools/minicpmv/service_settings.h"
@@ -203,10 +205,7 @@ void AddRouterFlags(CLI::App& app, RouterFlags& flags) {
 absl::StatusOr<std::vector<Role>> RolesFrom(const std::string& text) {
   std::vector<Role> roles;
   for (const absl::string_view name : absl::StrSplit(text, ',')) {
-    const Role role = name == "vision"    ? ROLE_VISION
-                      : name == "prefill" ? ROLE_PREFILL
-                      : name == "decode"  ? ROLE_DECODE
-                                          : common::v1::ROLE_UNSPECIFIED;
+    const Role role = RoleFrom(name);
     if (role == common::v1::ROLE_UNSPECIFIED) {
       return absl::InvalidArgumentError(
           absl::StrCat("--roles: ", Quoted(name), " is none of vision, prefill, decode"));
@@ -316,7 +315,7 @@ Subcommand AddServe(CLI::App& root) {
   AddRouterFlags(*app, flags->router);
   return {app, [app, flags]() -> absl::StatusOr<Command> {
             ASSIGN_OR_RETURN(WorkerSettings worker,
-                             flags->worker.ToSettings({ROLE_VISION, ROLE_PREFILL, ROLE_DECODE}));
+                             flags->worker.ToSettings({std::begin(kRoles), std::end(kRoles)}));
             RouterSettings router = flags->router.ToSettings();
             worker.model_name = router.model_name;
             router.folder = worker.model.folder;
