@@ -10,6 +10,7 @@
 #include "services/common/grpc_link.h"
 #include "services/common/incarnation.h"
 #include "services/common/post_thread.h"
+#include "services/common/read_prompt.h"
 
 namespace minicpmv {
 
@@ -39,9 +40,7 @@ Links::~Links() {
 
 absl::StatusOr<Link*> Links::To(const common::v1::Destination& destination) {
   ASSIGN_OR_RETURN(const LandingName landing, LandingNameOf(destination));
-  if (destination.worker_id().empty()) {
-    return absl::InvalidArgumentError("destination.worker_id is empty");
-  }
+  if (destination.worker_id().empty()) return BadField("destination.worker_id", "is empty");
   if (destination.worker_id() == options_.worker_id) return &local_;
   if (absl::Status status = CheckAddress(destination.address()); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("destination.address: ", status.message()));
@@ -68,12 +67,12 @@ std::vector<control::v1::LinkState> Links::States() const {
 
 absl::StatusOr<LandingName> LandingNameOf(const common::v1::Destination& destination) {
   const common::v1::Landing& landing = destination.landing();
-  if (landing.slot() == 0) return absl::InvalidArgumentError("destination.landing.slot is 0");
-  absl::StatusOr<Incarnation> incarnation = IncarnationFrom(landing.incarnation());
+  const absl::StatusOr<Incarnation> incarnation = IncarnationFrom(landing.incarnation());
   if (!incarnation.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("destination.landing.incarnation: ", incarnation.status().message()));
+    return BadField("destination.landing.incarnation",
+                    absl::StrCat("is none: ", incarnation.status().message()));
   }
+  if (landing.slot() == 0) return BadField("destination.landing.slot", "is 0, which no landing has");
   return LandingName{*incarnation, landing.slot()};
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/common/calls.h"
+#include "services/common/start_call.h"
 #include "services/decode/decode_call.h"
 #include "services/decode/decode_request.h"
 
@@ -22,15 +23,8 @@ grpc::ServerWriteReactor<decode::v1::DecodeSequenceResponse>* DecodeService::Dec
   }
   const auto call = std::make_shared<decode::DecodeCall>(room_, calls_, stream, request->prompt(),
                                                          *std::move(sequence));
-  // Not called any more once the call has let go of what it admitted.
-  absl::StatusOr<std::unique_ptr<Worker::Call>> admitted =
-      room_.worker().Admit(common::v1::ROLE_DECODE, context->client_metadata(),
-                           [&call = *call] { call.End(Worker::HandedBack()); });
-  if (!admitted.ok()) {
-    stream->End(admitted.status());
-    return stream->reactor();
-  }
-  call->Start(*std::move(admitted));
+  StartCall(room_.worker(), common::v1::ROLE_DECODE, *context, *stream, *call,
+            [&](std::unique_ptr<Worker::Call> admitted) { call->Start(std::move(admitted)); });
   return stream->reactor();
 }
 

@@ -1,11 +1,11 @@
 #include "services/prefill/prefill_request.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/kernels/step_batch.h"
+#include "services/common/links.h"
 #include "services/common/model_identity.h"
 
 namespace minicpmv::prefill {
@@ -14,16 +14,8 @@ namespace {
 absl::StatusOr<LandingName> ReadLanding(const common::v1::Destination& destination,
                                         int64_t tokens) {
   if (destination.worker_id().empty()) return BadField("destination.worker_id", "is empty");
+  ASSIGN_OR_RETURN(const LandingName name, LandingNameOf(destination));
   const common::v1::Landing& landing = destination.landing();
-  LandingName name;
-  if (landing.incarnation().size() != name.incarnation.size()) {
-    return BadField("destination.landing.incarnation",
-                    absl::StrCat("has ", landing.incarnation().size(), " bytes, not ",
-                                 name.incarnation.size()));
-  }
-  std::copy(landing.incarnation().begin(), landing.incarnation().end(), name.incarnation.begin());
-  name.slot = landing.slot();
-  if (name.slot == 0) return BadField("destination.landing.slot", "is 0, which no landing has");
   if (landing.held_tokens() % kPageSize != 0 || landing.held_tokens() >= tokens - 1) {
     return BadField("destination.landing.held_tokens",
                     absl::StrCat("is ", landing.held_tokens(), ": a multiple of ", kPageSize,

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/common/calls.h"
+#include "services/common/start_call.h"
 #include "services/prefill/prefill_call.h"
 #include "services/prefill/prefill_request.h"
 
@@ -19,15 +20,9 @@ grpc::ServerWriteReactor<prefill::v1::PrefillPromptResponse>* PrefillService::Pr
     return stream->reactor();
   }
   const auto call = std::make_shared<prefill::PrefillCall>(room_, calls_, stream, *std::move(job));
-  // Not called any more once the call has let go of what it admitted.
-  absl::StatusOr<std::unique_ptr<Worker::Call>> admitted =
-      room_.worker().Admit(common::v1::ROLE_PREFILL, context->client_metadata(),
-                           [&call = *call] { call.End(Worker::HandedBack()); });
-  if (!admitted.ok()) {
-    stream->End(admitted.status());
-    return stream->reactor();
-  }
-  call->Start(*request, *std::move(admitted));
+  StartCall(
+      room_.worker(), common::v1::ROLE_PREFILL, *context, *stream, *call,
+      [&](std::unique_ptr<Worker::Call> admitted) { call->Start(*request, std::move(admitted)); });
   return stream->reactor();
 }
 

@@ -7,6 +7,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/common/calls.h"
 #include "services/common/durations.h"
+#include "services/common/start_call.h"
 #include "services/vision/encode_call.h"
 #include "services/vision/encode_request.h"
 #include "services/vision/put_call.h"
@@ -80,15 +81,8 @@ grpc::ServerBidiReactor<vision::v1::PutMediaRequest, vision::v1::PutMediaRespons
 VisionService::PutMedia(grpc::CallbackServerContext* context) {
   const auto stream = vision::PutCall::Stream::Create();
   const auto call = std::make_shared<vision::PutCall>(*room_, stream);
-  // Not called any more once the call has let go of what it admitted.
-  absl::StatusOr<std::unique_ptr<Worker::Call>> admitted =
-      worker_.Admit(common::v1::ROLE_VISION, context->client_metadata(),
-                    [&call = *call] { call.End(Worker::HandedBack()); });
-  if (!admitted.ok()) {
-    stream->End(admitted.status());
-    return stream->reactor();
-  }
-  call->Start(*std::move(admitted));
+  StartCall(worker_, common::v1::ROLE_VISION, *context, *stream, *call,
+            [&](std::unique_ptr<Worker::Call> admitted) { call->Start(std::move(admitted)); });
   return stream->reactor();
 }
 
@@ -102,14 +96,8 @@ grpc::ServerWriteReactor<vision::v1::EncodeMediaResponse>* VisionService::Encode
     return stream->reactor();
   }
   const auto call = std::make_shared<vision::EncodeCall>(*room_, stream, *std::move(plan));
-  absl::StatusOr<std::unique_ptr<Worker::Call>> admitted =
-      worker_.Admit(common::v1::ROLE_VISION, context->client_metadata(),
-                    [&call = *call] { call.End(Worker::HandedBack()); });
-  if (!admitted.ok()) {
-    stream->End(admitted.status());
-    return stream->reactor();
-  }
-  call->Start(*std::move(admitted));
+  StartCall(worker_, common::v1::ROLE_VISION, *context, *stream, *call,
+            [&](std::unique_ptr<Worker::Call> admitted) { call->Start(std::move(admitted)); });
   return stream->reactor();
 }
 
