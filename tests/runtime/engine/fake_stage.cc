@@ -78,6 +78,7 @@ absl::Status FakeStage::Compute(const StageStep& step) {
     std::this_thread::sleep_for(std::chrono::microseconds((random_ >> 8) % most));
   }
   const int number = step_++;
+  if (number == behaviour_.halts_at_step) behaviour_.halts_at_step.wait(number);
   const int fails_at = behaviour_.fails_at_step;
   if (fails_at >= 0 && number >= fails_at) return absl::UnavailableError("the fake device broke");
 

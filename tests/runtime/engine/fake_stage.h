@@ -37,7 +37,13 @@ class FakeStage final : public Stage {
     absl::Duration delay;                // of each step, at random up to this
     std::atomic<int> fails_at_step{-1};  // from this one on every step fails
     std::atomic<int> nan_at_step{-1};    // this one's first row of logits holds a NaN
+    std::atomic<int> halts_at_step{-1};  // this one waits until Resume()
     std::atomic<int> copies{0};          // pages copied
+
+    void Resume() {
+      halts_at_step = -1;
+      halts_at_step.notify_all();
+    }
   };
 
   // It is one layer, number `layer`.

@@ -27,9 +27,9 @@ void Provide(Engine& engine, SequenceId id, const SequenceRequest& request,
   for (size_t i = 0; i < rows.size(); ++i) {
     const SequenceRequest::Span& span = request.spans[i];
     if (span.first + span.count <= held) continue;
-    engine.ProvideRows(id, static_cast<int64_t>(i),
-                       {rows[i].data(), DType::kF32,
-                        Shape{span.count, Nano().spec.language.hidden}});
+    engine.ProvideRows(
+        id, static_cast<int64_t>(i),
+        {rows[i].data(), DType::kF32, Shape{span.count, Nano().spec.language.hidden}});
   }
 }
 
@@ -267,19 +267,19 @@ TEST(HandoverDtypeTest, PagesOfBf16TravelAsTheyAre) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Arrangements, HandoverTest,
-    ::testing::Values(std::pair(Side{1, 1, 512}, Side{1, 1, 512}),
-                      std::pair(Side{1, 1, 16}, Side{3, 3, 512}),
-                      std::pair(Side{3, 3, 512}, Side{1, 1, 16}),
-                      std::pair(Side{3, 4, 17}, Side{2, 2, 16}),
-                      std::pair(Side{5, 2, 7}, Side{1, 2, 512})),
-    [](const auto& info) {
-      const Side& a = info.param.first;
-      const Side& b = info.param.second;
-      return absl::StrCat("Stages", a.stages, "Depth", a.depth, "Chunk", a.chunk, "To", "Stages",
-                          b.stages, "Depth", b.depth, "Chunk", b.chunk);
-    });
+INSTANTIATE_TEST_SUITE_P(Arrangements, HandoverTest,
+                         ::testing::Values(std::pair(Side{1, 1, 512}, Side{1, 1, 512}),
+                                           std::pair(Side{1, 1, 16}, Side{3, 3, 512}),
+                                           std::pair(Side{3, 3, 512}, Side{1, 1, 16}),
+                                           std::pair(Side{3, 4, 17}, Side{2, 2, 16}),
+                                           std::pair(Side{5, 2, 7}, Side{1, 2, 512})),
+                         [](const auto& info) {
+                           const Side& a = info.param.first;
+                           const Side& b = info.param.second;
+                           return absl::StrCat("Stages", a.stages, "Depth", a.depth, "Chunk",
+                                               a.chunk, "To", "Stages", b.stages, "Depth", b.depth,
+                                               "Chunk", b.chunk);
+                         });
 
 }  // namespace
 }  // namespace minicpmv

@@ -299,17 +299,17 @@ TEST(LandingTest, IsRecalledWhenAnOlderSequenceNeedsThePages) {
   FakeEngine engine(16, 1, 1, /*headroom=*/0);
   SequenceRequest request = Greedy(Prompt(100, 3), 120);
   request.sampling.stop_ids.clear();
+  engine.behaviour.halts_at_step = 20;  // else it might end before the landing is there
   Recorder oldest;
   ASSERT_TRUE(engine->Submit(request, oldest).ok());
   oldest.WaitForTokens(1);
-  std::atomic<SequenceId> id = -1;
   LandingRecorder landing;
-  id = *engine->SubmitLanding(Greedy(Prompt(100, 4), 5), landing);
+  const SequenceId id = *engine->SubmitLanding(Greedy(Prompt(100, 4), 5), landing);
+  engine.behaviour.Resume();
   ASSERT_TRUE(landing.WaitForPages().has_value());
   landing.WaitForRecall();
   EXPECT_FALSE(landing.has_ended()) << "its pages are still written";
-  const size_t tokens = oldest.tokens().size();
-  EXPECT_LT(tokens, 120u);
+  EXPECT_LT(oldest.tokens().size(), 120u);
   engine->Cancel(id);
   EXPECT_TRUE(absl::IsAborted(landing.Wait().status())) << landing.Wait().status();
   EXPECT_TRUE(oldest.Wait().ok());
@@ -469,8 +469,7 @@ class Storm {
       const std::lock_guard<std::mutex> lock(mutex);
       parcels.push_back({std::move(run), std::move(sent)});
     };
-    const auto source =
-        prefill_->SubmitPrefill(PrefillOf(request, pages.held_tokens()), computed);
+    const auto source = prefill_->SubmitPrefill(PrefillOf(request, pages.held_tokens()), computed);
     if (!source.ok()) return false;
     bool closed = false;  // the slot
     for (;;) {

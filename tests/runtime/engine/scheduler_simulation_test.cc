@@ -85,7 +85,7 @@ class Simulation {
     int64_t committed = 0;
     int64_t known = 0;
     int64_t held = 0;
-    int64_t out = 0;  // steps that name it
+    int64_t out = 0;                                // steps that name it
     std::vector<std::pair<int64_t, int32_t>> read;  // entries of its table, and the pages in them
     bool was_read = false;
     bool lent = false;
@@ -319,8 +319,9 @@ class Simulation {
       live.committed += piece.count;
       Fill(piece.sequence, live, piece.first, live.committed);
       if (random_() % 4 != 0) {
-        scheduler_.Remember(piece.sequence, absl::MakeConstSpan(KeysOf(live.talk))
-                                                .first(live.committed / kPageSize));
+        scheduler_.Remember(
+            piece.sequence,
+            absl::MakeConstSpan(KeysOf(live.talk)).first(live.committed / kPageSize));
       }
       Outcome outcome = Outcome::kNothing;
       if (piece.samples) {
@@ -368,9 +369,9 @@ class Simulation {
           // Somebody older is the reason, and still there unless others had to be waited for.
           ASSERT_TRUE(live.recalled || live.was_read ||
                       std::any_of(live_.begin(), live_.end(), [&](const auto& other) {
-            return std::pair(other.second.first_id, other.first) <
-                   std::pair(live.first_id, ending.sequence);
-          }));
+                        return std::pair(other.second.first_id, other.first) <
+                               std::pair(live.first_id, ending.sequence);
+                      }));
           ++preempted_;
           Scheduler::Sequence again = live.needs;
           again.tokens = live.known;
