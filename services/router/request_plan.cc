@@ -7,6 +7,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/media/slicing.h"
+#include "runtime/model/slice_rule.h"
 #include "services/common/status_proto.h"
 #include "services/router/reply_settings.h"
 #include "services/router/stable_hash.h"
@@ -78,13 +79,8 @@ absl::StatusOr<SlicePlan> PlanMedium(const common::v1::MediaInfo& info,
   if (info.kind() != common::v1::MEDIA_KIND_IMAGE || width > kMaxSide || height > kMaxSide) {
     return absl::InternalError("a vision worker described a medium that cannot be");
   }
-  const PreprocessSpec& preprocess = model.spec().preprocess;
-  SliceRule rule;
-  rule.scale_resolution = preprocess.scale_resolution;
-  rule.patch_size = static_cast<int>(model.spec().vision.patch_size);
-  rule.max_slices =
-      options.has_max_slices() ? static_cast<int>(options.max_slices()) : preprocess.max_slices;
-  rule.slice_mode = preprocess.slice_mode;
+  SliceRule rule = SliceRuleOf(model.spec());
+  if (options.has_max_slices()) rule.max_slices = static_cast<int>(options.max_slices());
   return PlanSlices({static_cast<int>(width), static_cast<int>(height)}, rule);
 }
 

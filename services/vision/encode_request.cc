@@ -5,6 +5,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/slice_rule.h"
 #include "services/common/model_identity.h"
 #include "services/common/read_prompt.h"
 
@@ -22,7 +23,7 @@ Exif ExifOf(const common::v1::MediaOptions& options) {
 class SpanReader {
  public:
   SpanReader(const v1::EncodeMediaRequest& request, const ModelSpec& spec)
-      : request_(request), spec_(spec), rule_(RuleOf(spec)) {
+      : request_(request), spec_(spec), rule_(SliceRuleOf(spec)) {
     const common::v1::MediaOptions* const options = FirstOptions();
     if (options != nullptr) options_ = *options;
   }
@@ -161,15 +162,6 @@ class SpanReader {
 };
 
 }  // namespace
-
-SliceRule RuleOf(const ModelSpec& spec) {
-  SliceRule rule;
-  rule.scale_resolution = spec.preprocess.scale_resolution;
-  rule.patch_size = static_cast<int>(spec.vision.patch_size);
-  rule.max_slices = spec.preprocess.max_slices;
-  rule.slice_mode = spec.preprocess.slice_mode;
-  return rule;
-}
 
 absl::StatusOr<EncodePlan> ReadEncodeRequest(const v1::EncodeMediaRequest& request,
                                              const common::v1::ModelIdentity& identity,

@@ -37,9 +37,6 @@ struct EncodePlan {
   std::vector<HelperSpans> helpers;
 };
 
-// How a model cuts pictures into slices.
-SliceRule RuleOf(const ModelSpec& spec);
-
 // Pins the medium. INVALID_ARGUMENT names the field: whatever is malformed, and slices that are not
 // how this medium is cut under these options. FAILED_PRECONDITION: another model is meant.
 // NOT_FOUND: the medium is not, or no longer, held in this scope.

@@ -5,6 +5,7 @@
 #include "runtime/base/blame.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/slice_rule.h"
 
 namespace minicpmv {
 namespace {
@@ -23,12 +24,8 @@ absl::Time Now() { return Clock::Monotonic().Now(); }
 }  // namespace
 
 PictureRows::PictureRows(LocalModel& model, std::optional<int> max_slices, Exif exif)
-    : model_(model), exif_(exif) {
-  const ModelSpec& spec = model.spec();
-  rule_.scale_resolution = spec.preprocess.scale_resolution;
-  rule_.patch_size = static_cast<int>(spec.vision.patch_size);
-  rule_.max_slices = max_slices.value_or(spec.preprocess.max_slices);
-  rule_.slice_mode = spec.preprocess.slice_mode;
+    : model_(model), rule_(SliceRuleOf(model.spec())), exif_(exif) {
+  rule_.max_slices = max_slices.value_or(rule_.max_slices);
 }
 
 absl::Status PictureRows::Plan(absl::Span<const Picture> pictures) {

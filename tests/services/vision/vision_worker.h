@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "minicpmv/vision/v1/vision_service.grpc.pb.h"
 #include "runtime/engine/local_model.h"
+#include "runtime/model/slice_rule.h"
 #include "services/common/calls.h"
 #include "services/common/links.h"
 #include "services/common/model_identity.h"
@@ -229,8 +230,7 @@ class RowsReceiver final : public Landing {
 // Rows of every sub-image of a picture, one by one, in one process.
 inline std::vector<std::string> PlainRows(LocalModel& model, const std::string& bytes) {
   const Image image = Must(DecodeImage(SpanOf(bytes), Exif::kApply));
-  const SlicePlan plan =
-      Must(PlanSlices({image.width, image.height}, vision::RuleOf(model.spec())));
+  const SlicePlan plan = Must(PlanSlices({image.width, image.height}, SliceRuleOf(model.spec())));
   VisionEncoder* const tower = Must(model.Vision());
   std::vector<std::string> rows;
   for (const Image& sub_image : CutSubImages(image, plan)) {
@@ -368,7 +368,7 @@ inline std::vector<vision::v1::IndexedSpan> SpansOf(const LocalModel& model,
                                                     const std::string& bytes,
                                                     uint32_t first_index = 0) {
   const ImageInfo info = Must(ProbeImage(SpanOf(bytes), Exif::kApply));
-  const SlicePlan plan = Must(PlanSlices({info.width, info.height}, vision::RuleOf(model.spec())));
+  const SlicePlan plan = Must(PlanSlices({info.width, info.height}, SliceRuleOf(model.spec())));
   std::vector<vision::v1::IndexedSpan> spans;
   for (int i = 0; i < plan.sub_images(); ++i) {
     vision::v1::IndexedSpan& indexed = spans.emplace_back();
