@@ -24,7 +24,8 @@ namespace {
 struct Submitted {
   SequenceId id = 0;
   SequenceRequest request;  // of a prefill: without the last token
-  std::vector<PageKey> prefix;  // of its first pages, as far as they may be taken over
+  // Of its first pages, as far as they may be taken over; where it uses prefixes.
+  std::optional<PageKeyChain> keys;
   int64_t send_from = 0;
   // One of them; the one of a landing twice.
   SequenceObserver* observer = nullptr;
@@ -53,8 +54,8 @@ struct PagesSent {
 struct StepEnded {
   int slot;
 };
-using Message = std::variant<Submitted, Cancelled, RowsLanded, AllPagesLanded, Adopted, PagesSent,
-                             StepEnded>;
+using Message =
+    std::variant<Submitted, Cancelled, RowsLanded, AllPagesLanded, Adopted, PagesSent, StepEnded>;
 
 // A status that shares nothing with this one: thread sanitizers cannot see the reference counts
 // inside a prebuilt Abseil, and what crosses threads should be quiet under them.
@@ -150,7 +151,7 @@ class Engine::Core {
  private:
   // One sequence, from the moment the engine thread hears of it to OnEnd.
   struct Live {
-    Live(Submitted submitted, const PrefixContext& context, int64_t max_tokens)
+    Live(Submitted submitted, int64_t max_tokens)
         : request(std::move(submitted.request)),
           observer(submitted.observer),
           landing(submitted.landing),
@@ -160,7 +161,7 @@ class Engine::Core {
           given(static_cast<int64_t>(tokens.size())),
           max_tokens(max_tokens),
           rows(request.spans.size()),
-          keys(context),
+          keys(std::move(submitted.keys)),
           sampler(request.sampling, absl::MakeConstSpan(tokens).subspan(request.prompt_tokens),
                   request.choice) {
       finish.submitted = submitted.at;
@@ -170,17 +171,17 @@ class Engine::Core {
     // Positions that are handed over, or computed before the first token is chosen.
     int64_t prompt() const { return given - (landing != nullptr); }
 
-    SequenceRequest request;    // without its tokens
-    SequenceObserver* observer; // null: prefill only
-    LandingObserver* landing;   // the same one, of a landing
-    PrefillObserver* prefill;   // of a prefill, and of a landing while it computes its prompt
-    int64_t send_from;          // of a prefill
+    SequenceRequest request;      // without its tokens
+    SequenceObserver* observer;   // null: prefill only
+    LandingObserver* landing;     // the same one, of a landing
+    PrefillObserver* prefill;     // of a prefill, and of a landing while it computes its prompt
+    int64_t send_from;            // of a prefill
     std::vector<int32_t> tokens;  // all that are known; of a prefill without the last
     int64_t given;                // of them, how many it came with
     int64_t max_tokens;
     int64_t held = 0;                   // positions taken over from the prefix index
     std::vector<ConstTensorView> rows;  // of each span; null until they land
-    PageKeyChain keys;
+    std::optional<PageKeyChain> keys;
     int64_t remembered = 0;  // pages
     Sampler sampler;
     absl::Status failure;  // what it ends with instead of CANCELLED
@@ -201,7 +202,7 @@ class Engine::Core {
   // A step that is out, and what its end brought.
   struct Flight {
     Scheduler::Step step;
-    std::vector<Live*> lives;                      // of each piece
+    std::vector<Live*> lives;  // of each piece
     std::vector<Show> shows;
     std::vector<absl::StatusOr<int32_t>> choices;  // of each piece that samples, in order
     StageResult result;
@@ -231,7 +232,9 @@ class Engine::Core {
     if (needs.samples) needs.max_tokens = MaxTokens(request, options_.max_positions);
     needs.waits = submitted.observer != nullptr && submitted.landing == nullptr;
     needs.lands = submitted.landing != nullptr;
-    needs.keys = submitted.prefix;
+    if (submitted.keys) {
+      needs.keys.assign(submitted.keys->keys().begin(), submitted.keys->keys().end());
+    }
     needs.logits_from = request.show_logits_from;
     needs.again = request.again;
     return needs;
@@ -250,8 +253,8 @@ class Engine::Core {
       // What chooses the first token is computed in any case, and so is what is to be shown.
       const int64_t tokens = static_cast<int64_t>(request.tokens.size());
       const int64_t most = std::clamp<int64_t>(request.show_logits_from, 0, tokens - 1);
-      submitted.prefix = PageKeysOf(ContextOf(request),
-                                    absl::MakeConstSpan(request.tokens).first(most), request.spans);
+      submitted.keys.emplace(ContextOf(request));
+      submitted.keys->Extend(absl::MakeConstSpan(request.tokens).first(most), request.spans);
     }
     submitted.at = clock_.Now();
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -293,8 +296,7 @@ class Engine::Core {
   void Hear(Submitted& submitted) {
     const SequenceId id = submitted.id;
     const Scheduler::Sequence needs = NeedsOf(submitted);
-    auto live = std::make_unique<Live>(std::move(submitted), ContextOf(submitted.request),
-                                       needs.max_tokens);
+    auto live = std::make_unique<Live>(std::move(submitted), needs.max_tokens);
     const absl::Status added = broken_.ok() ? scheduler_.Add(id, needs) : broken_;
     if (!added.ok()) {
       TellEnd(*live, Detached(added));
@@ -323,8 +325,8 @@ class Engine::Core {
     PublishStats();
     if (live.landing != nullptr) {
       const absl::Span<const int32_t> pages = scheduler_.pages(id);
-      live.landing->OnAdmitted(LandingPages(
-          pipeline_.cache(), {pages.begin(), pages.end()}, live.held, live.prompt()));
+      live.landing->OnAdmitted(
+          LandingPages(pipeline_.cache(), {pages.begin(), pages.end()}, live.held, live.prompt()));
     } else {
       live.prefill->OnAdmitted(live.held);
     }
@@ -446,7 +448,10 @@ class Engine::Core {
     const int64_t first = std::max(before, live.send_from);
     if (first >= end) return;
     const auto pages = scheduler_.pages(piece.sequence).subspan(0, PagesFor(end));
-    flight.shows.push_back({piece.sequence, live.prefill, first, end - first,
+    flight.shows.push_back({piece.sequence,
+                            live.prefill,
+                            first,
+                            end - first,
                             {pages.begin() + first / kPageSize, pages.end()}});
     scheduler_.Hold(piece.sequence, layers());
   }
@@ -579,10 +584,11 @@ class Engine::Core {
   // Positions [0, end) are computed: pages that are full now may be found by others.
   void Remember(SequenceId id, Live& live, int64_t end) {
     const int64_t full = end / kPageSize;
-    if (!live.request.uses_prefixes || full == live.remembered) return;
+    if (!live.keys || full == live.remembered) return;
     live.remembered = full;
-    live.keys.Extend(absl::MakeConstSpan(live.tokens).first(full * kPageSize), live.request.spans);
-    scheduler_.Remember(id, live.keys.keys());
+    live.keys->Extend(absl::MakeConstSpan(live.tokens).first(full * kPageSize), live.request.spans);
+    const absl::Span<const PageKey> keys = live.keys->keys();
+    scheduler_.Remember(id, keys.first(std::min(static_cast<size_t>(full), keys.size())));
   }
 
   // What a choice means for its sequence.
@@ -658,8 +664,7 @@ class Engine::Core {
 
   static void TellEnd(const Live& live, absl::StatusOr<Finish> finish) {
     if (live.prefill != nullptr) {
-      live.prefill->OnEnd(finish.ok() ? finish
-                                      : absl::StatusOr<Finish>(Detached(finish.status())));
+      live.prefill->OnEnd(finish.ok() ? finish : absl::StatusOr<Finish>(Detached(finish.status())));
     }
     if (live.observer != nullptr) live.observer->OnEnd(std::move(finish));
   }
@@ -691,8 +696,8 @@ class Engine::Core {
     }
     totals_.cached_pages = pool_.idle_pages();
     totals_.landing_pages = scheduler_.landing_pages();
-    totals_.held_pages = totals_.pages - totals_.free_pages - totals_.cached_pages -
-                         totals_.landing_pages;
+    totals_.held_pages =
+        totals_.pages - totals_.free_pages - totals_.cached_pages - totals_.landing_pages;
     const std::lock_guard<std::mutex> lock(mutex_);
     stats_ = totals_;
   }
