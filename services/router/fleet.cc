@@ -25,6 +25,9 @@ absl::Duration Checked(const google::protobuf::Duration& duration) {
   return DurationFrom(duration).value_or(absl::ZeroDuration());
 }
 
+// How long a step may take that was predicted to take so long, where nobody says otherwise.
+absl::Duration LimitOf(absl::Duration predicted) { return 4 * predicted + absl::Seconds(5); }
+
 bool Plays(const control::v1::WorkerHello& hello, Role role) {
   return std::find(hello.roles().begin(), hello.roles().end(), role) != hello.roles().end();
 }
@@ -80,7 +83,7 @@ absl::StatusOr<Fleet::StreamId> Fleet::Join(const control::v1::WorkerHello& hell
     if (Find(entry.worker) == &members_.find(hello.worker_id())->second) entry.number = 0;
   }
   TellLostSoon();
-  Changed();
+  MembersChanged();
   if (older != nullptr) {
     older->End(absl::AbortedError(
         absl::StrCat("worker ", hello.worker_id(), " has opened a newer stream")));
@@ -103,7 +106,7 @@ absl::Status Fleet::Report(StreamId stream, const control::v1::Heartbeat& heartb
     member->is_lost = false;
   }
   if (!was_ready && IsReady(*member)) Introduce(*member);
-  Changed();
+  MembersChanged();
   return absl::OkStatus();
 }
 
@@ -112,7 +115,7 @@ void Fleet::Leave(StreamId stream) {
   if (member == nullptr) return;
   member->stream = nullptr;
   Lose(*member);
-  Changed();
+  MembersChanged();
 }
 
 absl::Duration Fleet::heartbeat_interval() const {
@@ -152,7 +155,7 @@ absl::Status Fleet::Drain(absl::string_view worker_id, std::optional<absl::Durat
   member.stream->Order(order);
   // It will say so itself; until then nothing is placed there any more.
   member.load.set_state(control::v1::WORKER_STATE_DRAINING);
-  Changed();
+  MembersChanged();
   return absl::OkStatus();
 }
 
@@ -266,7 +269,7 @@ absl::Duration Fleet::StallOf(const Member& member) const {
   for (const control::v1::RoleLoad& role : member.load.roles()) {
     longest = std::max(longest, Checked(role.predicted_step()));
   }
-  return 4 * longest + absl::Seconds(5);
+  return LimitOf(longest);
 }
 
 bool Fleet::IsStalled(const Member& member) const {
@@ -279,7 +282,7 @@ bool Fleet::IsStalled(const Member& member) const {
     const absl::Duration predicted = Checked(role.predicted_step());
     const absl::Duration limit = options_.stall_after.has_value()
                                      ? std::max(*options_.stall_after, 4 * predicted)
-                                     : 4 * predicted + absl::Seconds(5);
+                                     : LimitOf(predicted);
     if (Checked(role.step_age()) > limit) return true;
   }
   return false;
@@ -330,7 +333,7 @@ void Fleet::Watch() {
         is_changed = true;
       }
       Forget();
-      if (is_changed) Changed();
+      if (is_changed) MembersChanged();
     });
     Watch();
   });
@@ -363,6 +366,10 @@ void Fleet::TellLost() {
 
 void Fleet::Changed() {
   snapshot_.reset();
+  if (changed_) changed_();
+}
+
+void Fleet::MembersChanged() {
   for (const Role role : kRoles) {
     const bool is_there = std::any_of(members_.begin(), members_.end(), [role](const auto& member) {
       return IsReady(member.second) && Plays(member.second.hello, role);
@@ -373,7 +380,7 @@ void Fleet::Changed() {
       missing_since_.emplace(role, loop_.Now());  // stays as it is where it is known
     }
   }
-  if (changed_) changed_();
+  Changed();
 }
 
 }  // namespace minicpmv::router

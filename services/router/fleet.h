@@ -140,7 +140,8 @@ class Fleet {
   void TellLostSoon();
   void TellLost();
   FleetSnapshot TakeSnapshot() const;
-  void Changed();
+  void Changed();         // what placement looks at
+  void MembersChanged();  // and who is ready for which role
 
   FleetOptions options_;
   const bool is_model_given_, is_layout_given_;

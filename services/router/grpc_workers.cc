@@ -1,7 +1,6 @@
 #include "services/router/grpc_workers.h"
 
 #include <atomic>
-#include <condition_variable>
 #include <mutex>
 #include <utility>
 
@@ -22,7 +21,7 @@ constexpr size_t kChunkBytes = 256 << 10;
 constexpr size_t kManyStubs = 256;
 
 // Kept by whatever gRPC still has of a call.
-using Token = std::shared_ptr<void>;
+using Token = std::shared_ptr<const OpenCalls::Entry>;
 
 // Carries what a call says to the loop, until nobody wants to hear it.
 template <typename Response>
@@ -173,30 +172,6 @@ class Putting : public std::enable_shared_from_this<Putting> {
 
 }  // namespace
 
-// How many calls gRPC still has something of.
-class GrpcWorkers::CallCount {
- public:
-  Token Add() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    ++count_;
-    return Token(this, [](void* self) { static_cast<CallCount*>(self)->Remove(); });
-  }
-  void AwaitZero() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    zero_.wait(lock, [this] { return count_ == 0; });
-  }
-
- private:
-  void Remove() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (--count_ == 0) zero_.notify_all();
-  }
-
-  std::mutex mutex_;
-  std::condition_variable zero_;
-  int64_t count_ = 0;
-};
-
 struct GrpcWorkers::Stubs {
   explicit Stubs(const std::shared_ptr<grpc::Channel>& channel)
       : vision(vision::v1::VisionService::NewStub(channel)),
@@ -212,10 +187,10 @@ GrpcWorkers::GrpcWorkers(Loop& loop, const Credentials& credentials, absl::strin
     : loop_(loop),
       credentials_(credentials),
       incarnation_hex_(absl::BytesToHexString(incarnation)),
-      media_(media),
-      calls_(std::make_unique<CallCount>()) {}
+      media_(media) {}
 
-GrpcWorkers::~GrpcWorkers() { calls_->AwaitZero(); }
+// Waits until gRPC has nothing of any call any more.
+GrpcWorkers::~GrpcWorkers() { calls_.WaitForAll(); }
 
 absl::StatusOr<std::shared_ptr<GrpcWorkers::Stubs>> GrpcWorkers::StubsOf(const WorkerName& worker) {
   if (const auto place = stubs_.find(worker.address); place != stubs_.end()) return place->second;
@@ -241,7 +216,9 @@ std::unique_ptr<Open> GrpcWorkers::OpenStream(const WorkerName& worker, Told<Res
       [&](grpc::ClientContext* context, grpc::ClientReadReactor<Response>* reactor) {
         start(**stubs, context, reactor);
       },
-      {[ear, token = calls_->Add()](Response response) { ear->Tell(std::move(response)); },
+      {[ear, token = std::make_shared<OpenCalls::Entry>(calls_)](Response response) {
+         ear->Tell(std::move(response));
+       },
        [ear](const absl::Status& status) { ear->Tell(status); }},
       [this](grpc::ClientContext& context) {
         context.AddMetadata(std::string(kRouterMetadata), incarnation_hex_);
@@ -262,8 +239,8 @@ std::unique_ptr<Open> GrpcWorkers::PutMedia(const WorkerName& worker,
   }
   MediaBytes::Held medium;
   if (bytes == nullptr) medium = media_.Find(scope.cache_scope(), digest);
-  auto putting =
-      std::make_shared<Putting>(calls_->Add(), ear, digest, std::move(bytes), std::move(medium));
+  auto putting = std::make_shared<Putting>(std::make_shared<OpenCalls::Entry>(calls_), ear, digest,
+                                           std::move(bytes), std::move(medium));
   putting->Start(*(*stubs)->vision, scope, [this](grpc::ClientContext& context) {
     context.AddMetadata(std::string(kRouterMetadata), incarnation_hex_);
   });

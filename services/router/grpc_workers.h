@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "services/common/credentials.h"
+#include "services/common/open_calls.h"
 #include "services/router/loop.h"
 #include "services/router/media_bytes.h"
 #include "services/router/workers.h"
@@ -38,7 +39,6 @@ class GrpcWorkers final : public Workers {
 
  private:
   struct Stubs;
-  class CallCount;
 
   absl::StatusOr<std::shared_ptr<Stubs>> StubsOf(const WorkerName& worker);
   template <typename Response, typename Start>
@@ -50,7 +50,7 @@ class GrpcWorkers final : public Workers {
   const std::string incarnation_hex_;
   MediaBytes& media_;
   std::map<std::string, std::shared_ptr<Stubs>> stubs_;  // by address
-  const std::unique_ptr<CallCount> calls_;
+  OpenCalls calls_;
 };
 
 }  // namespace minicpmv::router

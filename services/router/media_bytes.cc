@@ -25,8 +25,6 @@ namespace {
 constexpr absl::string_view kHandlePrefix = "media-";
 constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 constexpr absl::Duration kBetweenDrops = absl::Seconds(1);
-// More than can be waiting: each piece of work has a medium, and media are bounded by bytes.
-constexpr size_t kMaxWork = size_t{1} << 20;
 
 absl::Status NoRoom(absl::string_view what) {
   return WithReason(
@@ -101,15 +99,9 @@ struct MediaBytes::Entry {
   bool is_published = false;
 };
 
-MediaBytes::MediaBytes(const Limits& limits, const Clock& clock)
-    : limits_(limits), clock_(clock), work_(kMaxWork), thread_([this] {
-        while (std::optional<absl::AnyInvocable<void()>> work = work_.Pop()) (*work)();
-      }) {}
+MediaBytes::MediaBytes(const Limits& limits, const Clock& clock) : limits_(limits), clock_(clock) {}
 
-MediaBytes::~MediaBytes() {
-  work_.Close();
-  thread_.join();
-}
+MediaBytes::~MediaBytes() = default;
 
 MediaBytes::Room::~Room() {
   const std::lock_guard<std::mutex> lock(owner_.mutex_);
@@ -146,13 +138,11 @@ void MediaBytes::Medium::Load(Loaded loaded) const {
     file = entry_->file;
   }
   if (bytes != nullptr) return loaded(std::move(bytes));
-  const bool taken =
-      owner_.work_.Push([file = std::move(file), size = entry_->size, loaded = std::move(loaded)] {
-        absl::StatusOr<std::string> read = file->Read(size);
-        if (!read.ok()) return loaded(read.status());
-        loaded(std::make_shared<const std::string>(*std::move(read)));
-      });
-  CHECK(taken) << "media are held by nobody when their owner ends";
+  owner_.thread_.Post([file = std::move(file), size = entry_->size, loaded = std::move(loaded)] {
+    absl::StatusOr<std::string> read = file->Read(size);
+    if (!read.ok()) return loaded(read.status());
+    loaded(std::make_shared<const std::string>(*std::move(read)));
+  });
 }
 
 MediaBytes::Held MediaBytes::Hold(std::shared_ptr<Entry> entry) {
@@ -218,7 +208,7 @@ absl::StatusOr<MediaBytes::Held> MediaBytes::Keep(absl::string_view scope, absl:
 
 void MediaBytes::Write(const std::shared_ptr<Entry>& entry, std::unique_ptr<Room> room) {
   // They count as arriving until they are in the file. Where they cannot be written they stay so.
-  const bool taken = work_.Push([this, entry, bytes = entry->bytes, room = std::move(room)] {
+  thread_.Post([this, entry, bytes = entry->bytes, room = std::move(room)] {
     absl::StatusOr<HiddenFile> file = HiddenFile::Write(limits_.folder, *bytes);
     const std::lock_guard<std::mutex> lock(mutex_);
     if (entry->is_erased) return;
@@ -231,7 +221,6 @@ void MediaBytes::Write(const std::shared_ptr<Entry>& entry, std::unique_ptr<Room
       entry->arriving = std::exchange(room->bytes_, 0);
     }
   });
-  CHECK(taken);
 }
 
 MediaBytes::Held MediaBytes::Find(absl::string_view scope, absl::string_view digest) {

@@ -6,15 +6,13 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <utility>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/queue.h"
+#include "services/common/post_thread.h"
 
 namespace minicpmv::router {
 
@@ -117,8 +115,7 @@ class MediaBytes {
   int64_t arriving_ = 0, memory_ = 0, files_ = 0;
   absl::Time next_drop_ = absl::InfinitePast();
 
-  Queue<absl::AnyInvocable<void()>> work_;
-  std::thread thread_;
+  PostThread thread_;  // reads and writes files; last: it uses all of the above
 };
 
 // SHA-256.

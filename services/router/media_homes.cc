@@ -49,11 +49,16 @@ bool MediaHomes::AreHome() const {
 }
 
 absl::Status MediaHomes::OpenPuts() {
-  const FleetSnapshot fleet = ground_.fleet.Snapshot();  // a copy: opening a put changes it
+  // All homes are chosen first: opening a put changes the fleet.
+  std::vector<std::pair<Medium*, WorkerName>> homeless;
   for (Medium& medium : media_) {
     if (medium.put != nullptr || (medium.home && ground_.fleet.IsUp(*medium.home))) continue;
-    ASSIGN_OR_RETURN(const WorkerName home,
-                     HomeOf(scope_.cache_scope(), medium.digest, failed_, fleet));
+    ASSIGN_OR_RETURN(WorkerName home, HomeOf(scope_.cache_scope(), medium.digest, failed_,
+                                             ground_.fleet.Snapshot()));
+    homeless.emplace_back(&medium, std::move(home));
+  }
+  for (auto& [homeless_medium, home] : homeless) {
+    Medium& medium = *homeless_medium;
     medium.home.reset();
     medium.put = std::make_unique<WorkerCall<common::v1::MediaInfo>>(
         ground_, home, common::v1::ROLE_VISION, Work());
