@@ -42,7 +42,8 @@ class MappedBuffer final : public Buffer {
 
 }  // namespace
 
-CpuDevice::CpuDevice(std::string name, int threads) : name_(std::move(name)), pool_(threads) {}
+CpuDevice::CpuDevice(std::string name, int threads)
+    : name_(std::move(name)), pool_(threads), turns_(Clock::Monotonic()) {}
 
 CpuDevice::~CpuDevice() = default;
 
@@ -63,6 +64,6 @@ absl::StatusOr<std::unique_ptr<Buffer>> CpuDevice::Allocate(size_t bytes) {
   return std::make_unique<HeapBuffer>(data, bytes);
 }
 
-std::unique_ptr<Stream> CpuDevice::NewStream() { return std::make_unique<CpuStream>(); }
+std::unique_ptr<Stream> CpuDevice::NewStream() { return std::make_unique<CpuStream>(turns_); }
 
 }  // namespace minicpmv

@@ -5,11 +5,12 @@
 
 #include "runtime/device/device.h"
 #include "runtime/device/thread_pool.h"
+#include "runtime/device/turns.h"
 
 namespace minicpmv {
 
-// Host memory and a pool of threads. Each of its streams has a thread of its own that sleeps while nothing is queued; the
-// streams of one device take turns with the pool, one piece of work at a time.
+// Host memory and a pool of threads. Each of its streams has a thread of its own that sleeps while
+// nothing is queued; the streams of one device take turns with the pool: see Turns.
 class CpuDevice final : public Device {
  public:
   // `threads` >= 1 computes; the thread of the stream that is working counts as one of them.
@@ -24,6 +25,7 @@ class CpuDevice final : public Device {
  private:
   std::string name_;
   ThreadPool pool_;
+  Turns turns_;
 };
 
 }  // namespace minicpmv

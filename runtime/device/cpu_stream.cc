@@ -4,7 +4,7 @@
 
 namespace minicpmv {
 
-CpuStream::CpuStream() : thread_([this] { Work(); }) {}
+CpuStream::CpuStream(Turns& turns) : turns_(turns), thread_([this] { Work(); }) {}
 
 CpuStream::~CpuStream() {
   {
@@ -27,6 +27,10 @@ void CpuStream::Call(absl::AnyInvocable<void()> work) {
   if (wake) queued_.notify_one();
 }
 
+void CpuStream::Yield() {
+  Call([this] { turns_.Yield(); });
+}
+
 absl::Status CpuStream::Wait() {
   std::unique_lock<std::mutex> lock(mutex_);
   const int64_t last = queued_count_;
@@ -38,7 +42,9 @@ absl::Status CpuStream::Wait() {
 
 void CpuStream::Work() {
   std::unique_lock<std::mutex> lock(mutex_);
+  bool has_turn = false;
   while (true) {
+    if (queue_.empty() && std::exchange(has_turn, false)) turns_.End();
     while (queue_.empty() && !stop_) {
       sleeping_ = true;
       queued_.wait(lock);
@@ -47,6 +53,7 @@ void CpuStream::Work() {
     absl::AnyInvocable<void()> work = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
+    if (!std::exchange(has_turn, true)) turns_.Take();
     std::move(work)();
     work = nullptr;  // what it holds is given back before its end is told
     lock.lock();

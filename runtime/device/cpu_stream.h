@@ -7,22 +7,27 @@
 #include <thread>
 
 #include "runtime/device/device.h"
+#include "runtime/device/turns.h"
 
 namespace minicpmv {
 
-// A queue of work with a thread of its own that sleeps while nothing is queued.
+// A queue of work with a thread of its own that sleeps while nothing is queued. It works while it
+// has the turn, which it takes when something is queued and keeps until nothing is.
 class CpuStream final : public Stream {
  public:
-  CpuStream();
+  // The turns outlive it.
+  explicit CpuStream(Turns& turns);
   ~CpuStream() override;
 
   void Call(absl::AnyInvocable<void()> work) override;
+  void Yield() override;
   // Always OK: a CPU that fails takes the process with it.
   absl::Status Wait() override;
 
  private:
   void Work();
 
+  Turns& turns_;
   std::mutex mutex_;
   std::condition_variable queued_;                // the thread waits here
   std::condition_variable ended_;                 // callers of Wait wait here

@@ -28,6 +28,9 @@ class Stream {
   // Calls `work` on the stream's own thread once all that was queued before has ended. It may queue on any stream, and
   // must not wait for this one.
   virtual void Call(absl::AnyInvocable<void()> work) = 0;
+  // Queued: streams that share the device may go first. Where nobody says so they wait until all
+  // that is queued has ended.
+  virtual void Yield() {}
   // Blocks until everything queued before has ended. A failure of the device shows here, and stays.
   virtual absl::Status Wait() = 0;
   // That failure as far as it has shown, without waiting. A device that cannot fail keeps this one.

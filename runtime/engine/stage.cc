@@ -51,6 +51,7 @@ void DecoderStage::Forward(const StageStep& step, absl::AnyInvocable<void(StageR
   stream.Call([this, &stream, ended = std::move(ended)]() mutable {
     ended({stream.status(), Clock::Monotonic().Now() - began_});
   });
+  stream.Yield();
 }
 
 }  // namespace minicpmv

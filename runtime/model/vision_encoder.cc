@@ -253,10 +253,13 @@ void VisionEncoder::RunLayer(const Layer& layer, int64_t patches, const Attentio
   kernels_.FullAttention(q, k, v, spans, static_cast<int>(spec_.vision.heads), attended);
   kernels_.MatMul(attended, layer.out, &layer.out_bias, delta);
   kernels_.AddLayerNorm(x, delta, layer.norm2, layer.norm2_bias, epsilon, normed);
+  kernels_.stream().Yield();  // whoever streams a reply on this device does not wait for a picture
   kernels_.MatMul(normed, layer.fc1, &layer.fc1_bias, inner);
   kernels_.Gelu(inner);
+  kernels_.stream().Yield();
   kernels_.MatMul(inner, layer.fc2, &layer.fc2_bias, delta);
   kernels_.Add(x, delta);
+  kernels_.stream().Yield();
 }
 
 }  // namespace minicpmv
