@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <utility>
 
@@ -21,11 +22,13 @@ namespace {
 
 constexpr char kVariable[] = "MINICPMV_TEST_POINTS";
 constexpr int kMostDelay = 60000;  // milliseconds
+constexpr absl::Duration kLongestHold = absl::Minutes(1), kGlance = absl::Milliseconds(1);
 
 absl::StatusOr<PointAction> ParseAction(absl::string_view entry) {
   const auto error = [&] {
     return absl::InvalidArgumentError(absl::StrCat(
-        Quoted(entry), " is not POINT=kill:FILE, POINT=stop:FILE or POINT=delay:MILLISECONDS"));
+        Quoted(entry),
+        " is not POINT=kill:FILE, POINT=stop:FILE, POINT=hold:FILE or POINT=delay:MILLISECONDS"));
   };
   const std::pair<absl::string_view, absl::string_view> named =
       absl::StrSplit(entry, absl::MaxSplits('=', 1));
@@ -44,8 +47,15 @@ absl::StatusOr<PointAction> ParseAction(absl::string_view entry) {
     action.delay = absl::Milliseconds(milliseconds);
     return action;
   }
-  if (asked.first != "kill" && asked.first != "stop") return error();
-  action.kind = asked.first == "kill" ? PointAction::Kind::kKill : PointAction::Kind::kStop;
+  if (asked.first == "kill") {
+    action.kind = PointAction::Kind::kKill;
+  } else if (asked.first == "stop") {
+    action.kind = PointAction::Kind::kStop;
+  } else if (asked.first == "hold") {
+    action.kind = PointAction::Kind::kHold;
+  } else {
+    return error();
+  }
   action.file = std::string(asked.second);
   return action;
 }
@@ -58,7 +68,8 @@ const std::vector<PointAction>& Asked() {
     absl::StatusOr<std::vector<PointAction>> parsed = ParsePointActions(text);
     if (parsed.ok()) {
       *asked = *std::move(parsed);
-      LogWarning(absl::StrCat(kVariable, " is set: this process will stop itself for a test"));
+      LogWarning(
+          absl::StrCat(kVariable, " is set: this process will stop or delay itself for a test"));
     } else {
       LogError(absl::StrCat(kVariable, ": ", parsed.status().message()));
     }
@@ -79,6 +90,13 @@ void StopOnce(const PointAction& action, absl::string_view request_id) {
   kill(getpid(), action.kind == PointAction::Kind::kKill ? SIGKILL : SIGSTOP);
 }
 
+void HoldOnce(const PointAction& action) {
+  const std::string held = absl::StrCat(action.file, ".held");
+  if (rename(action.file.c_str(), held.c_str()) != 0) return;
+  const absl::Time end = absl::Now() + kLongestHold;
+  while (access(held.c_str(), F_OK) == 0 && absl::Now() < end) absl::SleepFor(kGlance);
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<PointAction>> ParsePointActions(absl::string_view text) {
@@ -92,10 +110,17 @@ absl::StatusOr<std::vector<PointAction>> ParsePointActions(absl::string_view tex
 void TestPoint(absl::string_view point, absl::string_view request_id) {
   for (const PointAction& action : Asked()) {
     if (action.point != point) continue;
-    if (action.kind == PointAction::Kind::kDelay) {
-      absl::SleepFor(action.delay);
-    } else {
-      StopOnce(action, request_id);
+    switch (action.kind) {
+      case PointAction::Kind::kDelay:
+        absl::SleepFor(action.delay);
+        break;
+      case PointAction::Kind::kHold:
+        HoldOnce(action);
+        break;
+      case PointAction::Kind::kKill:
+      case PointAction::Kind::kStop:
+        StopOnce(action, request_id);
+        break;
     }
   }
 }

@@ -190,6 +190,7 @@ void DecodeCall::OnEnd(absl::StatusOr<Finish> finish) {
     if (!status.ok() && !failure_.ok()) status = failure_;
     if (status.ok()) FillEnding(*finish, *response.mutable_ending());
   }
+  if (status.ok()) TestPoint("decode.ending", request_id_);
   room_.CountEnding(finish.status());
   admitted_.reset();
   if (status.ok()) stream_->Send(std::move(response));

@@ -175,11 +175,12 @@ class FleetTest(ExecutableTest):
         return (self.folder / f"{role}.log").read_text(errors="replace")
 
 
-def noise(seed, width, height):
-    """A PNG that hardly compresses, so that it is long: every seed its own."""
+def noise(seed, width, height, bits=24):
+    """A PNG that hardly compresses: every seed its own. `bits` of a pixel: 24, or 1, which makes it short."""
     draw = random.Random(seed)
-    lines = b"".join(b"\0" + draw.randbytes(width * 3) for _ in range(height))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+    depth, kind = {24: (8, 2), 1: (1, 0)}[bits]
+    lines = b"".join(b"\0" + draw.randbytes((width * bits + 7) // 8) for _ in range(height))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)) +
             chunk(b"IDAT", zlib.compress(lines, 1)) + chunk(b"IEND", b""))
 
 

@@ -4,13 +4,12 @@ import pathlib
 import random
 import re
 import socket
-import struct
 import unittest
 
 from fleet import PICTURES, FleetTest
 from harness import ROOT, run
+from raw_calls import PREFACE, SETTINGS, STREAM_REPLY, frame, request_frames
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 UNAUTHENTICATED = b"grpc-status\x0216"
 QUESTION = (f"--image={PICTURES / '008-0.png'}", "How many diamonds are there?", "--greedy")
 
@@ -43,19 +42,9 @@ def all_methods():
     return methods
 
 
-def frame(kind, flags, stream, payload):
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
-
-
 def call_bytes(port, method, headers=()):
-    """A gRPC call with an empty message, as HTTP/2 without any compression."""
-    def header(name, value):
-        return b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
-
-    block = b"".join(header(name, value) for name, value in (
-        (":method", "POST"), (":scheme", "http"), (":path", method), (":authority", f"127.0.0.1:{port}"),
-        ("te", "trailers"), ("content-type", "application/grpc"), *headers))
-    return (PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, block) + frame(0, 1, 1, b"\0\0\0\0\0"))
+    """A connection that makes one call with an empty message."""
+    return PREFACE + frame(SETTINGS, 0, 0, b"") + request_frames(port, method, headers)
 
 
 def answer_to(port, data, until=None, patience=20):
@@ -115,7 +104,7 @@ class PortsTest(FleetTest):
         draw = random.Random(5)
         for process in processes:
             for port in listening_ports(process.pid):
-                call = call_bytes(port, "/minicpmv.chat.v1.ChatService/StreamReply")
+                call = call_bytes(port, STREAM_REPLY)
                 for data in (b"", b"\0", draw.randbytes(1), draw.randbytes(100), draw.randbytes(100_000),
                              b"GET / HTTP/1.1\r\n\r\n", b"GET /" + b"x" * 100_000, b"\r\n" * 50_000,
                              b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + draw.randbytes(500),  # a TLS greeting

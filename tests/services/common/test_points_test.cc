@@ -12,6 +12,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "tests/services/common/eventually.h"
 
 namespace minicpmv {
 namespace {
@@ -79,12 +80,33 @@ TEST_F(TestPointsTest, FreezesTheProcessUntilItIsToldToGoOn) {
   EXPECT_EQ(WEXITSTATUS(status), 7);
 }
 
+TEST_F(TestPointsTest, HoldsAThreadThatTheTestWaitsForUntilItLetsItGo) {
+  std::ofstream(file()).close();
+  const std::string held = file() + ".held";
+  const pid_t child = Start(absl::StrCat("vision.opened=hold:", file()));
+  ASSERT_TRUE(Eventually([&] { return access(held.c_str(), F_OK) == 0; }));
+  EXPECT_NE(access(file().c_str(), F_OK), 0);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, WNOHANG), 0);
+  unlink(held.c_str());
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 7);
+}
+
+TEST_F(TestPointsTest, HoldsNobodyUnasked) {
+  const pid_t child = Start(absl::StrCat("vision.opened=hold:", file()));
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 7);
+}
+
 TEST(ParsePointActionsTest, ReadsEveryKind) {
-  const auto actions = ParsePointActions("a.b=kill:/x,c.d=stop:/y=z:,e.f=delay:300");
+  const auto actions = ParsePointActions("a.b=kill:/x,c.d=stop:/y=z:,g.h=hold:/w,e.f=delay:300");
   ASSERT_TRUE(actions.ok()) << actions.status();
-  ASSERT_EQ(actions->size(), 3u);
+  ASSERT_EQ(actions->size(), 4u);
   EXPECT_EQ((*actions)[1].file, "/y=z:");
-  EXPECT_EQ((*actions)[2].delay, absl::Milliseconds(300));
+  EXPECT_EQ((*actions)[2].file, "/w");
+  EXPECT_EQ((*actions)[3].delay, absl::Milliseconds(300));
 }
 
 TEST(ParsePointActionsTest, RefusesWhatIsNoAction) {
