@@ -7,7 +7,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4  # types of frames
 ACK = END_STREAM = 1
 END_HEADERS = 4
-CANCEL = 8
+INITIAL_WINDOW_SIZE = 4  # a setting
+CANCEL = 8  # an error code
 STREAM_REPLY = "/minicpmv.chat.v1.ChatService/StreamReply"
 
 
@@ -57,12 +58,12 @@ def reply_request(question, picture=None, tokens=None):
 
 
 class Connection:
-    """Reads only when asked to."""
+    """Reads only when asked to. `window`: how many bytes the other side may send on a stream unasked."""
 
-    def __init__(self, port, patience=60):
+    def __init__(self, port, window=65535, patience=60):
         self.port, self.next_stream, self.unread = port, 1, b""
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=patience)
-        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, b""))
+        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, window)))
 
     def call(self, method, message, headers=()):
         """The number of its stream. Nobody waits for credit here: what is sent has to stay below 64 KiB."""
