@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "tests/runtime/base/temp_folder.h"
 #include "tools/minicpmv/command_line/subcommands.h"
 
@@ -25,11 +26,14 @@ const std::map<std::string, std::string>& Samples() {
       {"admin-listen", "127.0.0.1:1234"},
       {"advertise", "10.0.0.1:1234"},
       {"batch", "1,2"},
+      {"bench serve json", "figures.json"},
       {"bill", ""},
+      {"burstiness", "0.5"},
       {"cache-scope", "tenant"},
       {"check-config", ""},
       {"chunk", "16"},
       {"cluster decode", "2"},
+      {"context", "512"},
       {"decode", ""},
       {"depth", "2"},
       {"devices", "cpu:threads=1,cpu:threads=1"},
@@ -52,6 +56,7 @@ const std::map<std::string, std::string>& Samples() {
       {"media-memory-mb", "14"},
       {"messages", "case.json"},
       {"min-new-tokens", "2"},
+      {"mix", "text:6,image:3,images:1"},
       {"model", "folder with spaces"},
       {"model-name", "name"},
       {"no-image-id", ""},
@@ -60,28 +65,35 @@ const std::map<std::string, std::string>& Samples() {
       {"prefill", "2"},
       {"prompt", "64"},
       {"queue", "8"},
+      {"rate", "2.5"},
       {"reference-quirks", ""},
       {"reflection", ""},
       {"repetition-penalty", "1.05"},
       {"roles", "vision,decode"},
       {"router", "127.0.0.1:1,127.0.0.1:2"},
       {"rows-cache-mb", "15"},
+      {"scale", "0.05"},
+      {"seconds", "3.5"},
       {"seed", "18446744073709551615"},
       {"sequences", "9"},
       {"server", "127.0.0.1:50070"},
       {"settle", "1m"},
       {"slices", "2"},
+      {"slo", "ttft:2s,itl:200ms"},
       {"special", ""},
       {"split", "0-1,2-3"},
       {"stall-after", "500ms"},
       {"step-ms", "2.5"},
       {"steps", "5"},
       {"stop", "a = \"b\", c"},
+      {"streams", "4"},
       {"system", "You are: kind"},
       {"tags", "tokens"},
       {"temperature", "0.5"},
       {"tenant-queue", "4"},
+      {"think", "500ms"},
       {"threads", "1"},
+      {"timeout", "30s"},
       {"tls-ca", "ca.pem"},
       {"tls-certificate", "certificate.pem"},
       {"tls-key", "key.pem"},
@@ -90,6 +102,7 @@ const std::map<std::string, std::string>& Samples() {
       {"top-k", "4"},
       {"top-p", "0.25"},
       {"trace-layers", ""},
+      {"turns", "1.5"},
       {"vision", "2"},
   };
   return *samples;
@@ -101,7 +114,10 @@ class SettingsTest : public ::testing::Test {
   static Words Parse(Words arguments, const std::string& flag) {
     CLI::App root("", "minicpmv");
     const std::vector<Subcommand> subcommands = AddSubcommands(root);  // flags are written there
-    const std::string subcommand = arguments.front();
+    const Words path = {arguments.begin(), std::find_if(arguments.begin(), arguments.end(),
+                                                        [](const std::string& argument) {
+                                                          return argument.front() == '-';
+                                                        })};
     absl::StatusOr<Words> complete = CompleteArguments(root, std::move(arguments));
     if (!complete.ok()) return {"refused", std::string(complete.status().message())};
     std::reverse(complete->begin(), complete->end());
@@ -110,16 +126,26 @@ class SettingsTest : public ::testing::Test {
     } catch (const CLI::ParseError& error) {
       return {"refused", error.what()};
     }
-    return root.get_subcommand(subcommand)->get_option("--" + flag)->results();
+    const CLI::App* subcommand = &root;
+    for (const std::string& name : path) subcommand = subcommand->get_subcommand(name);
+    return subcommand->get_option("--" + flag)->results();
   }
   std::string Write(const std::string& text) {
     const std::string path = folder_ / "config.yaml";
     std::ofstream(path) << text;
     return path;
   }
-  // Of a subcommand, but for that one.
+  // {"bench", "serve"} for a subcommand of another.
+  static Words PathOf(const CLI::App& subcommand) {
+    Words path;
+    for (const CLI::App* app = &subcommand; app->get_parent() != nullptr; app = app->get_parent()) {
+      path.insert(path.begin(), app->get_name());
+    }
+    return path;
+  }
+  // What a subcommand needs, but for that flag.
   static Words Required(const CLI::App& subcommand, const std::string& flag) {
-    Words arguments = {subcommand.get_name()};
+    Words arguments = PathOf(subcommand);
     for (const CLI::Option* const option : subcommand.get_options()) {
       if (!option->get_required() || option->get_lnames().front() == flag) continue;
       const std::string& name = option->get_lnames().front();
@@ -150,8 +176,9 @@ TEST_F(SettingsTest, TakesEveryFlagFromTheCommandLineTheFileAndTheEnvironment) {
       if (option->get_lnames().empty()) continue;  // a positional
       const std::string name = option->get_lnames().front();
       if (name == "help" || name == "config") continue;
-      const std::string where = absl::StrCat(subcommand.app->get_name(), " --", name);
-      auto sample = Samples().find(absl::StrCat(subcommand.app->get_name(), " ", name));
+      const std::string path_name = absl::StrJoin(PathOf(*subcommand.app), " ");
+      const std::string where = absl::StrCat(path_name, " --", name);
+      auto sample = Samples().find(absl::StrCat(path_name, " ", name));
       if (sample == Samples().end()) sample = Samples().find(name);
       ASSERT_NE(sample, Samples().end()) << where << " has no sample";
       const std::string& value = sample->second;

@@ -46,6 +46,21 @@ std::optional<bool> Truth(const std::string& text) {
   return std::nullopt;
 }
 
+// The subcommand that the arguments begin with, and how many of them name it: "bench serve" are
+// two.
+std::pair<const CLI::App*, size_t> SubcommandIn(const CLI::App& root,
+                                                const std::vector<std::string>& arguments) {
+  const CLI::App* subcommand = &root;
+  size_t names = 0;
+  for (; names < arguments.size(); ++names) {
+    const std::vector<const CLI::App*> found = subcommand->get_subcommands(
+        [&](const CLI::App* app) { return app->get_name() == arguments[names]; });
+    if (found.empty()) break;
+    subcommand = found.front();
+  }
+  return {subcommand, names};
+}
+
 // Flags that the arguments name themselves.
 std::set<std::string> NamedBy(const CLI::App& subcommand,
                               const std::vector<std::string>& arguments) {
@@ -168,10 +183,9 @@ void AddSettingsFlags(CLI::App& subcommand) {
 absl::StatusOr<std::vector<std::string>> CompleteArguments(const CLI::App& root,
                                                            std::vector<std::string> arguments) {
   if (arguments.empty()) return arguments;
-  const std::vector<const CLI::App*> found = root.get_subcommands(
-      [&](const CLI::App* app) { return app->get_name() == arguments.front(); });
-  if (found.empty()) return arguments;
-  const CLI::App& subcommand = *found.front();
+  const auto [found, names] = SubcommandIn(root, arguments);
+  if (names == 0) return arguments;
+  const CLI::App& subcommand = *found;
   const std::set<std::string> named = NamedBy(subcommand, arguments);
   Values file;
   const std::string path = ConfigFileOf(arguments);
@@ -193,7 +207,7 @@ absl::StatusOr<std::vector<std::string>> CompleteArguments(const CLI::App& root,
     RETURN_IF_ERROR(added.status());
     more.insert(more.end(), added->begin(), added->end());
   }
-  arguments.insert(arguments.begin() + 1, more.begin(), more.end());
+  arguments.insert(arguments.begin() + static_cast<ptrdiff_t>(names), more.begin(), more.end());
   return arguments;
 }
 
