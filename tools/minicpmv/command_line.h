@@ -8,6 +8,7 @@
 #include "tools/minicpmv/chat.h"
 #include "tools/minicpmv/cluster.h"
 #include "tools/minicpmv/inspect.h"
+#include "tools/minicpmv/load/bench_serve.h"
 #include "tools/minicpmv/service_settings.h"
 #include "tools/minicpmv/show_workers.h"
 #include "tools/minicpmv/tokenize.h"
@@ -16,8 +17,8 @@
 namespace minicpmv {
 
 using Command = std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions,
-                             BenchOptions, WorkersOptions, ServeWorkerOptions, ServeRouterOptions,
-                             ServeAllOptions, ClusterOptions>;
+                             BenchOptions, BenchServeOptions, WorkersOptions, ServeWorkerOptions,
+                             ServeRouterOptions, ServeAllOptions, ClusterOptions>;
 
 // What the flags ask for; nothing, when that was --help or --version, which are answered here.
 // INVALID_ARGUMENT names the flag.

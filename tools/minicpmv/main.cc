@@ -16,6 +16,7 @@ absl::Status Run(const TraceOptions& options) { return Trace(options); }
 absl::Status Run(const TokenizeOptions& options) { return Tokenize(options); }
 absl::Status Run(const InspectOptions& options) { return Inspect(options); }
 absl::Status Run(const BenchOptions& options) { return Bench(options); }
+absl::Status Run(const BenchServeOptions& options) { return BenchServe(options); }
 absl::Status Run(const WorkersOptions& options) { return ShowWorkers(options); }
 absl::Status Run(const ServeWorkerOptions& options) { return ServeWorker(options); }
 absl::Status Run(const ServeRouterOptions& options) { return ServeRouter(options); }

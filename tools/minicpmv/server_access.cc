@@ -7,7 +7,8 @@
 
 namespace minicpmv {
 
-absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(const ServerAccess& access) {
+absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(const ServerAccess& access,
+                                                       absl::Duration patience) {
   for (const std::string& address : access.servers) {
     if (const absl::Status right = CheckAddress(address); !right.ok()) {
       return Blame("--server", right);
@@ -16,6 +17,7 @@ absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(const ServerAccess& acces
   ASSIGN_OR_RETURN(const Credentials credentials, Credentials::Load(access.credentials));
   sdk::ClientOptions options;
   options.servers = access.servers;
+  options.patience = patience;
   options.cache_scope = access.cache_scope;
   options.token = credentials.token();
   if (!credentials.ca().empty() || !credentials.certificate().empty()) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "services/common/credentials.h"
 #include "tools/sdk/cpp/client.h"
 
@@ -17,7 +18,8 @@ struct ServerAccess {
   std::string cache_scope;
 };
 
-// INVALID_ARGUMENT names the flag. Errors of Credentials::Load.
-absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(const ServerAccess& access);
+// `patience`: see ClientOptions. INVALID_ARGUMENT names the flag. Errors of Credentials::Load.
+absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(
+    const ServerAccess& access, absl::Duration patience = sdk::ClientOptions().patience);
 
 }  // namespace minicpmv

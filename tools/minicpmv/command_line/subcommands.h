@@ -10,13 +10,14 @@
 namespace minicpmv {
 
 // A subcommand, and what its flags ask for once they have been parsed: INVALID_ARGUMENT names the
-// flag. The values of the flags live in here, so this outlives the parsing. The values are kept by to_command: let go of it after parsing.
+// flag. The values of the flags live in here, so this outlives the parsing. The values are kept by
+// to_command: let go of it after parsing.
 struct Subcommand {
   CLI::App* app = nullptr;
   std::function<absl::StatusOr<Command>()> to_command;
 };
 
-// All of them, with --config and --check-config.
+// All of them, those under another before it, with --config and --check-config.
 std::vector<Subcommand> AddSubcommands(CLI::App& root);
 
 // Each adds one to the command line, which outlives it.
@@ -29,6 +30,9 @@ Subcommand AddTrace(CLI::App& root);
 Subcommand AddTokenize(CLI::App& root);
 Subcommand AddInspect(CLI::App& root);
 Subcommand AddBench(CLI::App& root);
+
+// load_tools.cc: under the subcommand bench.
+Subcommand AddBenchServe(CLI::App& bench);
 
 // services.cc
 Subcommand AddVision(CLI::App& root);
