@@ -81,6 +81,14 @@ absl::Status WithField(absl::Status status, absl::string_view field) {
   return With(std::move(status), "BadRequest", request);
 }
 
+absl::Status WithQuota(absl::Status status, absl::string_view subject) {
+  rpc::v1::QuotaFailure failure;
+  auto& violation = *failure.add_violations();
+  violation.set_subject(std::string(subject));
+  violation.set_description(std::string(status.message()));
+  return With(std::move(status), "QuotaFailure", failure);
+}
+
 absl::Status WithRequestId(absl::Status status, absl::string_view request_id) {
   rpc::v1::RequestInfo info;
   info.set_request_id(std::string(request_id));

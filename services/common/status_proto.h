@@ -24,6 +24,8 @@ absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
 absl::Status WithReason(absl::Status status, absl::string_view reason);
 // BadRequest: the path of the field that is wrong, as in "conversation.messages[2].parts".
 absl::Status WithField(absl::Status status, absl::string_view field);
+// QuotaFailure: who has used up what the status's words say.
+absl::Status WithQuota(absl::Status status, absl::string_view subject);
 absl::Status WithRequestId(absl::Status status, absl::string_view request_id);
 
 // What those details say; nothing where there are none or they cannot be read.

@@ -19,6 +19,11 @@ constexpr absl::Duration kShortestPause = absl::Milliseconds(20), kLongestPause 
 
 constexpr int64_t kMaxSparePages = 1 << 20;
 
+// Of a reply's tokens so many are reckoned with until it is known how many there are.
+constexpr int64_t kExpectedTokens = 256;
+// A generated token weighs as much as so many of a prompt, which are computed many at a time.
+constexpr double kGeneratedWeight = 2;
+
 RequestClass ClassOf(const ChatRequest& request) {
   return request.media.empty() ? RequestClass::kText : RequestClass::kImage;
 }
@@ -59,6 +64,7 @@ ChatFlow::ChatFlow(const FlowGround& ground, ChatRequest request, std::string re
       sink_(sink),
       done_(std::move(done)),
       arrival_(ground.loop.Now()),
+      tenant_(ground.options.tenants.TenantOf(request_.cache_scope)),
       signal_(ground.loop),
       bill_(arrival_),
       media_(request_, scope_, ground.workers, {ground.loop, ground.fleet, signal_}, failed_,
@@ -67,7 +73,7 @@ ChatFlow::ChatFlow(const FlowGround& ground, ChatRequest request, std::string re
   scope_.set_cache_scope(request_.cache_scope);
 }
 
-ChatFlow::~ChatFlow() = default;
+ChatFlow::~ChatFlow() { LeaveQueue(); }
 
 void ChatFlow::Start() {
   life_ = Live();
@@ -77,7 +83,7 @@ void ChatFlow::Start() {
 Task<bool> ChatFlow::Live() {
   const absl::Status status = co_await Run();
   CloseCalls();
-  place_ = nullptr;
+  LeaveQueue();
   done_(status);
   co_return true;
 }
@@ -116,8 +122,9 @@ absl::Status ChatFlow::Begin() {
   }
   ASSIGN_OR_RETURN(ReplyWriter writer, ReplyWriter::Create(request_.request, ground_.model, sink_));
   writer_.emplace(std::move(writer));
-  ASSIGN_OR_RETURN(place_,
-                   ground_.queue.Enter(ClassOf(request_), request_.cache_scope, request_.deadline));
+  RETURN_IF_ERROR(ground_.quotas.Check(tenant_));
+  ASSIGN_OR_RETURN(place_, ground_.queue.Enter(ClassOf(request_), tenant_, request_.deadline));
+  ground_.quotas.Use(tenant_, Quotas::kRequests, 1);
   return absl::OkStatus();
 }
 
@@ -126,7 +133,7 @@ Task<absl::Status> ChatFlow::BringMediaHome() {
     if (const absl::Status opened = media_.OpenPuts(); absl::IsUnavailable(opened)) {
       // Until a vision worker comes.
       place_status_.reset();
-      place_->Wait([this] { return TryHomes(); });
+      place_->Wait(/*work=*/0, [this] { return TryHomes(); });
       co_await signal_.Until([this] { return place_status_.has_value(); });
       if (!place_status_->ok()) co_return *place_status_;
       continue;
@@ -155,6 +162,12 @@ absl::Status ChatFlow::Plan() {
   const std::vector<common::v1::MediaInfo> infos = media_.infos();
   ASSIGN_OR_RETURN(plan_, PlanRequest(request_, infos, ground_.model));
   limits_ = LimitsOf(request_.request.options(), ground_.model, plan_.prompt.tokens_size());
+  ground_.quotas.Use(tenant_, Quotas::kTokens, plan_.prompt.tokens_size());
+  double pixels = 0;
+  for (const common::v1::MediaInfo& info : infos) {
+    pixels += static_cast<double>(info.width()) * static_cast<double>(info.height());
+  }
+  ground_.quotas.Use(tenant_, Quotas::kPixels, pixels);
   CheckEnd();
   return absl::OkStatus();
 }
@@ -162,7 +175,8 @@ absl::Status ChatFlow::Plan() {
 Task<absl::Status> ChatFlow::WaitForPlace() {
   const absl::Time begin = ground_.loop.Now();
   place_status_.reset();
-  place_->Wait([this] { return TryPlace(); });
+  const int64_t new_tokens = std::min<int64_t>(limits_.max_new_tokens(), kExpectedTokens);
+  place_->Wait(WorkOf(new_tokens), [this] { return TryPlace(); });
   co_await signal_.Until([this] { return place_status_.has_value(); });
   if (place_status_->ok()) bill_.Add(common::v1::WORK_QUEUE, begin, ground_.loop.Now());
   co_return *place_status_;
@@ -352,6 +366,7 @@ std::optional<CallFailure> ChatFlow::TakeTokens(const decode::v1::Tokens& tokens
     ground_.watch.OnLaterTokens(tokens.tokens_size(), now - last_tokens_);
   }
   last_tokens_ = now;
+  ground_.quotas.Use(tenant_, Quotas::kTokens, tokens.tokens_size());
   refusals_ = 0;
   spare_pages_ = 0;
   numerics_class_ = present_class_;
@@ -454,6 +469,12 @@ void ChatFlow::CloseCalls() {
   decode_ = nullptr;
 }
 
+void ChatFlow::LeaveQueue() {
+  if (place_ == nullptr) return;
+  place_->Correct(WorkOf(static_cast<int64_t>(writer_->tokens().size())));
+  place_ = nullptr;
+}
+
 void ChatFlow::NoteCached(uint32_t held_tokens) {
   if (!cached_tokens_) cached_tokens_ = std::min(held_tokens, plan_.prompt.prompt_tokens());
 }
@@ -478,6 +499,13 @@ void ChatFlow::Finish() {
   usage.set_cached_tokens(cached_tokens_.value_or(0));
   *ending.mutable_bill() = bill_.At(ground_.loop.Now());
   writer_->Finish(std::move(ending));
+}
+
+double ChatFlow::WorkOf(int64_t new_tokens) const {
+  double work = plan_.prompt.tokens_size() + kGeneratedWeight * static_cast<double>(new_tokens);
+  // A slice is about as much to encode as its rows are to prefill.
+  for (const common::v1::Span& span : plan_.prompt.spans()) work += span.rows();
+  return work;
 }
 
 common::v1::Prompt ChatFlow::PromptSoFar() const {

@@ -15,6 +15,7 @@
 #include "services/router/fleet.h"
 #include "services/router/media_homes.h"
 #include "services/router/placement.h"
+#include "services/router/quotas.h"
 #include "services/router/reply_writer.h"
 #include "services/router/request_bill.h"
 #include "services/router/request_plan.h"
@@ -36,6 +37,7 @@ struct FlowGround {
   Loop& loop;
   Fleet& fleet;
   RequestQueue& queue;
+  Quotas& quotas;
   RouterWatch& watch;
 };
 
@@ -82,12 +84,15 @@ class ChatFlow {
   // What to do about it: OK is another attempt.
   absl::Status Judge(const CallFailure& failure);
   void CloseCalls();
+  void LeaveQueue();
   // How much of the prompt nobody had to compute, in the first attempt.
   void NoteCached(uint32_t held_tokens);
   // Whether the tokens that a resumption brought are all.
   void CheckEnd();
   bool IsOver() const { return finish_reason_ != chat::v1::FINISH_REASON_UNSPECIFIED; }
   void Finish();
+  // What the fleet has to do for a reply of so many new tokens.
+  double WorkOf(int64_t new_tokens) const;
   common::v1::Prompt PromptSoFar() const;
   int64_t TokensSoFar() const;
 
@@ -98,6 +103,7 @@ class ChatFlow {
   ReplySink& sink_;
   const std::function<void(const absl::Status&)> done_;
   const absl::Time arrival_;
+  const std::string tenant_;
 
   Signal signal_;
   RequestBill bill_;

@@ -13,13 +13,17 @@
 #include "absl/time/time.h"
 #include "services/router/loop.h"
 #include "services/router/router_watch.h"
+#include "services/router/tenants.h"
 
 namespace minicpmv::router {
 
 // Requests that wait until the fleet has room for them. What waits holds nothing of the fleet.
 //
-// Who came earlier is let in earlier; costly kinds, and tenants of whom many wait already, stand a
-// few seconds behind, and nobody waits past its deadline for one who has time. Who does not fit is
+// Tenants take turns so that the work of those who have requests waiting is as their weights are
+// (start-time fair queueing: a turn is at the virtual time at which the tenant's work so far ends,
+// and work lasts as long as it is heavy, divided by the weight). Who has not asked for long has no
+// credit for that. Within a tenant who came earlier is let in earlier; costly kinds stand a few
+// seconds behind, and nobody waits past its deadline for one who has time. Who does not fit is
 // passed by others, but not for ever: in the end age wins. For the loop's thread.
 class RequestQueue {
  public:
@@ -28,15 +32,16 @@ class RequestQueue {
     size_t of_one_tenant = 256;
   };
 
-  RequestQueue(const Limits& limits, Loop& loop, RouterWatch& watch);
+  // All outlive it.
+  RequestQueue(const Limits& limits, const TenantBook& tenants, Loop& loop, RouterWatch& watch);
   ~RequestQueue();
 
  private:
   using Key = std::pair<absl::Time, uint64_t>;
 
  public:
-  // A request's place, from its arrival to its end. Who was let in and comes back has the place
-  // that it had.
+  // A request's place, from its arrival to its end. Who was let in and comes back goes before all
+  // who were not.
   class Place {
    public:
     ~Place();
@@ -44,10 +49,12 @@ class RequestQueue {
     Place& operator=(const Place&) = delete;
 
     // Asks `go`, soon and after each change, when it is this request's turn, until it says that it
-    // goes on. It must not destroy the place.
-    void Wait(std::function<bool()> go);
+    // goes on. It must not destroy any place. `work`: what the fleet will have to do, in any unit.
+    void Wait(double work, std::function<bool()> go);
     // The fleet works on it from now on. Only the first time counts.
     void LetIn();
+    // What the work has come to in the end, where that is not what Wait was told.
+    void Correct(double work);
 
    private:
     friend class RequestQueue;
@@ -59,6 +66,7 @@ class RequestQueue {
     const Key key_;
     const absl::Time arrival_;
     bool is_new_ = true;
+    double work_ = 0;
     std::function<bool()> go_;
   };
 
@@ -72,24 +80,42 @@ class RequestQueue {
 
   // Not let in yet.
   size_t size() const { return new_; }
-  bool empty() const { return waiting_.empty(); }
-  // How long the next one would wait, by the measured rate. Zero where nobody waits or nothing has
-  // been measured.
-  absl::Duration EstimatedWait() const;
 
  private:
+  using Waiting = std::map<Key, Place*>;
+  // A tenant of whom somebody waits or has entered.
+  struct Line {
+    double weight = 1;
+    size_t entered = 0;  // and not let in
+    // The virtual time at which the work that was let in ends.
+    double end = 0;
+    Waiting waiting;
+  };
+
   void Pump();
+  void AskReturned(int& passed);
+  void AskLines(int& passed);
+  // Whether nobody is asked after this one, who did not fit.
+  bool IsLast(const Place& place, int& passed) const;
   void Count(const Place& place, int difference);
-  absl::Status Refuse(absl::string_view reason, absl::string_view words);
+  void Leave(const Place& place);
+  void ForgetIdleLines();
+  // How long the tenant's next one would wait, by the measured rate. Zero where nobody waits or
+  // nothing has been measured.
+  absl::Duration EstimatedWait(const std::string& tenant) const;
+  absl::Status Refuse(const std::string& tenant, absl::string_view reason, absl::string_view words);
 
   const Limits limits_;
+  const TenantBook& tenants_;
   Loop& loop_;
   RouterWatch& watch_;
   uint64_t last_ = 0;
   size_t new_ = 0;
-  std::map<std::string, size_t> tenants_;
+  std::map<std::string, Line> lines_;
+  double virtual_time_ = 0;  // of the last turn
+  Waiting returned_;         // were let in before
+  size_t waiting_ = 0;       // in all lines, and returned
   std::map<RequestClass, size_t> classes_;
-  std::map<Key, Place*> waiting_;
   std::unique_ptr<Loop::Alarm> pump_;
 
   // Between two that are let in while others wait.

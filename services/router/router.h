@@ -12,6 +12,7 @@
 #include "services/router/chat_request.h"
 #include "services/router/fleet.h"
 #include "services/router/loop.h"
+#include "services/router/quotas.h"
 #include "services/router/request_queue.h"
 #include "services/router/router_model.h"
 #include "services/router/router_options.h"
@@ -68,6 +69,7 @@ class Router {
   std::mt19937_64 random_;
   Fleet fleet_;
   RequestQueue queue_;
+  Quotas quotas_;
   const FlowGround ground_;
   RequestNumber last_ = 0;
   std::map<RequestNumber, std::unique_ptr<Request>> requests_;

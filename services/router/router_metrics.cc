@@ -41,7 +41,8 @@ RouterMetrics::RouterMetrics(Metrics& metrics)
           {{"code", absl::StatusCodeToString(status)}, {"stream", is_stream ? "true" : "false"}});
     }
   }
-  for (const char* const reason : {"QUEUE_FULL", "DEADLINE_HOPELESS", "ROLE_MISSING", kOther}) {
+  for (const char* const reason :
+       {"QUEUE_FULL", "DEADLINE_HOPELESS", "QUOTA_EXCEEDED", "ROLE_MISSING", kOther}) {
     rejections_[reason] = &metrics.Counter("minicpmv_rejections_total",
                                            "Requests that were not taken", {{"reason", reason}});
   }
@@ -52,9 +53,9 @@ RouterMetrics::RouterMetrics(Metrics& metrics)
   }
   for (const common::v1::Role role : kRoles) {
     for (const bool ongoing : {false, true}) {
-      failovers_[{role, ongoing}] =
-          &metrics.Counter("minicpmv_failovers_total", "Workers replaced during a request",
-                           {{"role", minicpmv::NameOf(role)}, {"kind", ongoing ? "ongoing" : "new"}});
+      failovers_[{role, ongoing}] = &metrics.Counter(
+          "minicpmv_failovers_total", "Workers replaced during a request",
+          {{"role", minicpmv::NameOf(role)}, {"kind", ongoing ? "ongoing" : "new"}});
     }
     for (const control::v1::WorkerState state : kStates) {
       workers_[{role, state}] =

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/time/time.h"
+#include "services/router/tenants.h"
 
 namespace minicpmv::router {
 
@@ -12,6 +13,7 @@ struct RouterOptions {
   // Requests that wait, at most; and of one tenant.
   size_t queue_limit = 256;
   size_t tenant_limit = 256;
+  TenantBook tenants;
   // For so long requests wait while no worker plays a role that they need, then they are refused.
   absl::Duration settle = absl::Seconds(10);
   // See FleetOptions.

@@ -19,7 +19,7 @@ class RouterWatch {
   virtual void OnQueueDepth(RequestClass, size_t /*waiting*/) {}
   virtual void OnQueueWait(RequestClass, absl::Duration) {}
   virtual void OnPlaced(absl::Duration /*spent on placing*/) {}
-  // "QUEUE_FULL", "DEADLINE_HOPELESS", "ROLE_MISSING".
+  // "QUEUE_FULL", "DEADLINE_HOPELESS", "QUOTA_EXCEEDED", "ROLE_MISSING".
   virtual void OnRejected(absl::string_view /*reason*/) {}
   // A worker had to be replaced; `ongoing`: after the first token.
   virtual void OnFailover(common::v1::Role, bool /*ongoing*/) {}

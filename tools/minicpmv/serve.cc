@@ -49,12 +49,13 @@ absl::StatusOr<std::unique_ptr<router::RouterModel>> LoadModel(const RouterSetti
   return router::RouterModel::Load(folder, settings.model_name);
 }
 
-router::RouterServerOptions OptionsOf(const ServiceProcess& process,
-                                      const ProcessSettings& settings,
-                                      const RouterSettings& router) {
+absl::StatusOr<router::RouterServerOptions> OptionsOf(const ServiceProcess& process,
+                                                      const ProcessSettings& settings,
+                                                      const RouterSettings& router) {
   router::RouterServerOptions options;
   options.router.queue_limit = static_cast<size_t>(router.queue_limit);
   options.router.tenant_limit = static_cast<size_t>(router.tenant_limit);
+  ASSIGN_OR_RETURN(options.router.tenants, TenantsOf(router));
   options.router.settle = router.settle;
   options.router.stall_after = router.stall_after;
   options.router.failovers = static_cast<int>(router.failovers);
@@ -93,10 +94,11 @@ absl::Status ServeRouter(const ServeRouterOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ServiceProcess> process,
                    ServiceProcess::Start(options.process));
   ASSIGN_OR_RETURN(const std::unique_ptr<router::RouterModel> model, LoadModel(options.router));
-  ASSIGN_OR_RETURN(const std::unique_ptr<router::RouterServer> server,
-                   router::RouterServer::Start(process->listen(),
-                                               OptionsOf(*process, options.process, options.router),
-                                               *model, process->metrics()));
+  ASSIGN_OR_RETURN(const router::RouterServerOptions router_options,
+                   OptionsOf(*process, options.process, options.router));
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<router::RouterServer> server,
+      router::RouterServer::Start(process->listen(), router_options, *model, process->metrics()));
   StopSignal stop(*process);
   RETURN_IF_ERROR(process->AnnounceReady(server->address()));
   stop.Wait();
@@ -115,10 +117,11 @@ absl::Status ServeAll(const ServeAllOptions& options) {
       const std::unique_ptr<WorkerProcess> made,
       WorkerProcess::Start(inner, options.process, options.worker, process->credentials(),
                            process->admin_address(), process->metrics()));
-  ASSIGN_OR_RETURN(const std::unique_ptr<router::RouterServer> server,
-                   router::RouterServer::Start(process->listen(),
-                                               OptionsOf(*process, options.process, options.router),
-                                               *model, process->metrics()));
+  ASSIGN_OR_RETURN(const router::RouterServerOptions router_options,
+                   OptionsOf(*process, options.process, options.router));
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<router::RouterServer> server,
+      router::RouterServer::Start(process->listen(), router_options, *model, process->metrics()));
   StopSignal stop(*process);
   absl::Status status = made->Join({DialableOf(process->listen().text())});
   if (status.ok()) status = process->AnnounceReady(server->address());

@@ -4,6 +4,7 @@
 #include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/listen_address.h"
+#include "tools/minicpmv/tenants_file.h"
 
 namespace minicpmv {
 namespace {
@@ -49,9 +50,20 @@ absl::Status CheckSettings(const ServeWorkerOptions& options) {
 }
 
 absl::Status CheckSettings(const ServeRouterOptions& options) {
-  return CheckProcess(options.process);
+  RETURN_IF_ERROR(CheckProcess(options.process));
+  return TenantsOf(options.router).status();
 }
 
-absl::Status CheckSettings(const ServeAllOptions& options) { return CheckProcess(options.process); }
+absl::Status CheckSettings(const ServeAllOptions& options) {
+  RETURN_IF_ERROR(CheckProcess(options.process));
+  return TenantsOf(options.router).status();
+}
+
+absl::StatusOr<router::TenantBook> TenantsOf(const RouterSettings& settings) {
+  if (settings.tenants_file.empty()) return router::TenantBook();
+  absl::StatusOr<router::TenantBook> book = ReadTenants(settings.tenants_file);
+  if (!book.ok()) return Blame("--tenants", book.status());
+  return book;
+}
 
 }  // namespace minicpmv

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "minicpmv/common/v1/worker.pb.h"
 #include "runtime/engine/local_model.h"
 #include "services/common/credentials.h"
+#include "services/router/tenants.h"
 
 namespace minicpmv {
 
@@ -36,7 +38,9 @@ struct WorkerSettings {
 
 struct RouterSettings {
   std::string folder, model_name;
-  int64_t queue_limit = 256, tenant_limit = 256;
+  // One tenant alone does not fill the queue.
+  int64_t queue_limit = 256, tenant_limit = 224;
+  std::string tenants_file;  // "": all have the same terms, without limits
   absl::Duration settle = absl::Seconds(10);
   std::optional<absl::Duration> stall_after;
   int64_t failovers = 16;
@@ -69,5 +73,8 @@ struct ServeAllOptions {
 absl::Status CheckSettings(const ServeWorkerOptions& options);
 absl::Status CheckSettings(const ServeRouterOptions& options);
 absl::Status CheckSettings(const ServeAllOptions& options);
+
+// What the file says. Errors of ReadTenants, with the flag's name.
+absl::StatusOr<router::TenantBook> TenantsOf(const RouterSettings& settings);
 
 }  // namespace minicpmv

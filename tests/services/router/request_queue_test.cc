@@ -1,7 +1,9 @@
 #include "services/router/request_queue.h"
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -25,8 +27,8 @@ class RequestQueueTest : public ::testing::Test {
     return *std::move(place);
   }
   // Goes in as soon as there is so much room.
-  void Wait(const Place& place, std::string name, int needs = 1) {
-    place->Wait([this, &place, name, needs] {
+  void Wait(const Place& place, std::string name, int needs = 1, double work = 1) {
+    place->Wait(work, [this, &place, name, needs] {
       if (room_ < needs) return false;
       room_ -= needs;
       let_in_.push_back(name);
@@ -42,7 +44,8 @@ class RequestQueueTest : public ::testing::Test {
 
   VirtualLoop loop_;
   RouterWatch watch_;
-  RequestQueue queue_{{/*requests=*/4, /*of_one_tenant=*/3}, loop_, watch_};
+  TenantBook tenants_;
+  RequestQueue queue_{{/*requests=*/4, /*of_one_tenant=*/3}, tenants_, loop_, watch_};
   int room_ = 0;
   std::vector<std::string> let_in_;
 };
@@ -64,13 +67,13 @@ TEST_F(RequestQueueTest, AsksAtOnceWhereThereIsRoom) {
   EXPECT_EQ(queue_.size(), 0u);
 }
 
-TEST_F(RequestQueueTest, PutsTextBeforeImagesAndOneTenantBehindOthers) {
+TEST_F(RequestQueueTest, PutsTextBeforeImagesAndLetsTenantsTakeTurns) {
   const Place image = Enter("x", RequestClass::kImage), text = Enter("x"), other = Enter("y");
   Wait(image, "image of x");
   Wait(text, "text of x");
   Wait(other, "text of y");
   MakeRoom(3);
-  EXPECT_THAT(let_in_, ElementsAre("text of y", "text of x", "image of x"));
+  EXPECT_THAT(let_in_, ElementsAre("text of x", "text of y", "image of x"));
 }
 
 TEST_F(RequestQueueTest, LetsAgeWinInTheEnd) {
@@ -150,6 +153,90 @@ TEST_F(RequestQueueTest, GivesWhoComesBackItsOldPlaceThoughTheQueueIsFull) {
   EXPECT_EQ(queue_.size(), 4u);
   MakeRoom(2);
   EXPECT_THAT(let_in_, ElementsAre("first", "first again", "b"));
+}
+
+// What each of two tenants has had when both always have requests waiting, of so much work each.
+std::pair<double, double> WorkDone(double weight_of_a, double work_of_a, double work_of_b) {
+  VirtualLoop loop;
+  RouterWatch watch;
+  TenantBook tenants;
+  tenants.named["a"].weight = weight_of_a;
+  tenants.named["b"].weight = 1;
+  RequestQueue queue({/*requests=*/100, /*of_one_tenant=*/100}, tenants, loop, watch);
+  std::vector<std::unique_ptr<RequestQueue::Place>> places;
+  bool has_room = false;
+  std::pair<double, double> done = {0, 0};
+  const std::function<void(bool)> come = [&](bool is_a) {
+    const double work = is_a ? work_of_a : work_of_b;
+    places.push_back(*queue.Enter(RequestClass::kText, is_a ? "a" : "b", absl::InfiniteFuture()));
+    places.back()->Wait(work, [&, place = places.back().get(), is_a, work] {
+      if (!has_room) return false;
+      has_room = false;
+      place->LetIn();
+      (is_a ? done.first : done.second) += work;
+      loop.Post([&, is_a] { come(is_a); });
+      return true;
+    });
+  };
+  for (int i = 0; i < 10; ++i) come(true);
+  for (int i = 0; i < 10; ++i) come(false);
+  for (int i = 0; i < 3000; ++i) {
+    has_room = true;
+    queue.PumpSoon();
+    loop.RunFor(absl::Milliseconds(10));
+  }
+  places.clear();
+  return done;
+}
+
+TEST(TenantsInTheQueueTest, HaveWorkAsTheirWeightsAreHoweverHeavyEachRequestIs) {
+  for (const double weight : {1.0, 3.0}) {
+    for (const double work_of_b : {1.0, 25.0}) {
+      const auto [a, b] = WorkDone(weight, /*work_of_a=*/5, work_of_b);
+      EXPECT_NEAR(a / b, weight, 0.05 * weight) << "b's requests are of " << work_of_b;
+    }
+  }
+}
+
+TEST_F(RequestQueueTest, GivesNoCreditForTimeInWhichATenantDidNotAsk) {
+  Place x1 = Enter("x"), x2 = Enter("x"), x3 = Enter("x");
+  Wait(x1, "x1", 1, 100);
+  Wait(x2, "x2", 1, 100);
+  Wait(x3, "x3", 1, 100);
+  MakeRoom(1);
+  Place y1 = Enter("y"), y2 = Enter("y");
+  Wait(y1, "y1", 1, 100);
+  Wait(y2, "y2", 1, 100);
+  MakeRoom(4);
+  EXPECT_THAT(let_in_, ElementsAre("x1", "y1", "x2", "y2", "x3"));
+}
+
+TEST_F(RequestQueueTest, CountsWhatTheWorkHasComeToInTheEnd) {
+  Place x1 = Enter("x"), x2 = Enter("x"), y1 = Enter("y"), y2 = Enter("y");
+  Wait(x1, "x1", 1, 10);
+  Wait(x2, "x2", 1, 10);
+  Wait(y1, "y1", 1, 10);
+  Wait(y2, "y2", 1, 10);
+  MakeRoom(1);
+  x1->Correct(1000);
+  MakeRoom(3);
+  EXPECT_THAT(let_in_, ElementsAre("x1", "y1", "y2", "x2"));
+}
+
+TEST_F(RequestQueueTest, PredictsTheWaitOfATenantWhoHasLittleAmongOneWhoHasMuch) {
+  Place x1 = Enter("x"), x2 = Enter("x"), x3 = Enter("x");
+  Wait(x1, "x1");
+  Wait(x2, "x2");
+  Wait(x3, "x3");
+  loop_.RunFor(absl::Seconds(10));
+  MakeRoom(1);
+  x1 = nullptr;
+  Place x4 = Enter("x");
+  Wait(x4, "x4");
+  // One of x goes before, though three wait.
+  const absl::Time in_25s = loop_.Now() + absl::Seconds(25);
+  EXPECT_TRUE(queue_.Enter(RequestClass::kText, "y", in_25s).ok());
+  EXPECT_FALSE(queue_.Enter(RequestClass::kText, "x", in_25s).ok());
 }
 
 TEST_F(RequestQueueTest, ForgetsWhoGoes) {

@@ -91,6 +91,7 @@ const std::map<std::string, std::string>& Samples() {
       {"tags", "tokens"},
       {"temperature", "0.5"},
       {"tenant-queue", "4"},
+      {"tenants", "tenants.yaml"},
       {"think", "500ms"},
       {"threads", "1"},
       {"timeout", "30s"},

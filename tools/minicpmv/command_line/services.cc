@@ -168,9 +168,13 @@ void AddRouterFlags(CLI::App& app, RouterFlags& flags) {
       ->type_name("N")
       ->group(kRouter);
   app.add_option("--tenant-queue", flags.settings.tenant_limit,
-                 "Most requests of one cache scope that wait (256)")
+                 "Most requests of one tenant that wait (224)")
       ->check(Whole(0, kMaxCount))
       ->type_name("N")
+      ->group(kRouter);
+  app.add_option("--tenants", flags.settings.tenants_file,
+                 "A YAML file: weights and limits of tenants (all alike, none)")
+      ->type_name("FILE")
       ->group(kRouter);
   app.add_option("--settle", flags.settle,
                  "How long requests wait for a worker while none plays a role (10s)")
