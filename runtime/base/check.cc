@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "runtime/base/log.h"
+
 namespace minicpmv {
 
 CheckFailure::CheckFailure(const char* file, int line, const char* what) {
@@ -10,7 +12,11 @@ CheckFailure::CheckFailure(const char* file, int line, const char* what) {
 }
 
 CheckFailure::~CheckFailure() {
-  std::fprintf(stderr, "%s\n", words_.str().c_str());
+  if (IsLogJson()) {
+    LogError(words_.str());
+  } else {
+    std::fprintf(stderr, "%s\n", words_.str().c_str());
+  }
   std::abort();
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/base/check.h"
+#include "runtime/base/tracing.h"
 #include "services/common/durations.h"
 
 namespace minicpmv {
@@ -87,6 +88,13 @@ void EngineRoom::OnStep(const StepReport& report) {
   steps.Observe(absl::ToDoubleSeconds(report.busy));
   sequences_.Observe(static_cast<double>(report.sequences));
   rows_.Observe(static_cast<double>(report.prompt_rows + report.decode_rows));
+  if (IsTracing()) {
+    const absl::Time now = clock().Now();
+    TraceCommon(TraceRow::kStep, "step", now - report.busy, now,
+                {{"sequences", report.sequences},
+                 {"prompt_rows", report.prompt_rows},
+                 {"decode_rows", report.decode_rows}});
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   prompt_rate_.Add(report.prompt_rows, report.busy);
   decode_rate_.Add(report.decode_rows, report.busy);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "runtime/base/check.h"
+#include "runtime/base/tracing.h"
 #include "services/common/bills.h"
 #include "services/common/durations.h"
 #include "services/common/status_proto.h"
@@ -12,13 +13,14 @@
 namespace minicpmv::decode {
 
 DecodeCall::DecodeCall(EngineRoom& room, OpenCalls& calls, std::shared_ptr<Stream> stream,
-                       const common::v1::Prompt& prompt, SequenceRequest request)
+                       const common::v1::Prompt& prompt, SequenceRequest request,
+                       TraceContext trace)
     : room_(room),
       open_(calls),
       stream_(std::move(stream)),
       prompt_(prompt.SerializeAsString()),
       handed_(room.clock().Now()),
-      request_id_(request.id),
+      work_{request.id, std::move(trace)},
       request_(std::move(request)),
       generated_(static_cast<uint32_t>(static_cast<int64_t>(request_.tokens.size()) -
                                        request_.prompt_tokens)) {}
@@ -83,6 +85,7 @@ void DecodeCall::OnClosed() {
     const std::lock_guard<std::mutex> lock(mutex_);
     slot_state_ = SlotState::kClosed;
     landed_at_ = room_.clock().Now();
+    TracePart(TraceRow::kTransfer, "awaits pages", admitted_at_, landed_at_, work_);
     id = id_;
     is_cancelled = is_cancelled_;
     adopter = adopter_;
@@ -112,7 +115,7 @@ void DecodeCall::OnAdmitted(LandingPages pages) {
     room_.own_landings().Add(slot_, shared_from_this());
   }
   stream_->Send(std::move(response));
-  TestPoint("decode.opened", request_id_);
+  TestPoint("decode.opened", work_.request_id);
   std::unique_lock<std::mutex> lock(mutex_);
   if (slot_state_ == SlotState::kOpen && arrivals_->complete()) CloseSlot(std::move(lock));
 }
@@ -130,7 +133,7 @@ void DecodeCall::Landed(const ParcelLabel& label, const absl::Status& status) {
   const bool is_half = 2 * arrivals_->landed() >= arrivals_->awaited();
   if (is_half && !std::exchange(is_half_landed_, true)) {
     lock.unlock();
-    TestPoint("decode.pages_half_landed", request_id_);
+    TestPoint("decode.pages_half_landed", work_.request_id);
     lock.lock();
   }
   if (slot_state_ == SlotState::kOpen && arrivals_->complete()) CloseSlot(std::move(lock));
@@ -163,6 +166,7 @@ void DecodeCall::OnToken(int32_t token) {
   if (busy_ == absl::ZeroDuration()) first_step_start_ = start;
   step_end_ = now;
   busy_ += now - start;
+  TracePart(TraceRow::kDecode, "token", start, now, work_, {{"index", int64_t{generated_}}});
 
   v1::DecodeSequenceResponse response;
   v1::Tokens& tokens = *response.mutable_tokens();
@@ -172,8 +176,8 @@ void DecodeCall::OnToken(int32_t token) {
   *tokens.mutable_step_end() = ToProto(now - handed_);
   room_.CountToken();
   stream_->Send(std::move(response));
-  if (generated_ == 1) TestPoint("decode.token_1", request_id_);
-  if (generated_ == 20) TestPoint("decode.token_20", request_id_);
+  if (generated_ == 1) TestPoint("decode.token_1", work_.request_id);
+  if (generated_ == 20) TestPoint("decode.token_20", work_.request_id);
   busy_ += room_.clock().Now() - now;
 }
 
@@ -192,6 +196,9 @@ void DecodeCall::OnEnd(absl::StatusOr<Finish> finish) {
   }
   if (status.ok()) TestPoint("decode.ending", request_id_);
   room_.CountEnding(finish.status());
+  TraceWork(TraceRow::kRequest, "DecodeSequence", handed_, room_.clock().Now(), work_,
+            {{"tokens", int64_t{generated_}},
+             {"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});
   admitted_.reset();
   if (status.ok()) stream_->Send(std::move(response));
   stream_->End(status);

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "minicpmv/decode/v1/decode_service.pb.h"
+#include "runtime/base/trace_file.h"
 #include "runtime/engine/engine.h"
 #include "runtime/link/landings.h"
 #include "services/common/calls.h"
@@ -35,7 +36,7 @@ class DecodeCall final : public LandingObserver,
 
   // `prompt`: as it came.
   DecodeCall(EngineRoom& room, OpenCalls& calls, std::shared_ptr<Stream> stream,
-             const common::v1::Prompt& prompt, SequenceRequest request);
+             const common::v1::Prompt& prompt, SequenceRequest request, TraceContext trace);
 
   // Asks the engine for room. From now on the call ends by itself.
   void Start(std::unique_ptr<Worker::Call> admitted);
@@ -71,7 +72,7 @@ class DecodeCall final : public LandingObserver,
   const std::shared_ptr<Stream> stream_;
   const std::string prompt_;  // serialised
   const absl::Time handed_;
-  const std::string request_id_;
+  const TracedWork work_;
   SequenceRequest request_;  // until Start
   std::unique_ptr<Worker::Call> admitted_;
 

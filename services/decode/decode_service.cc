@@ -5,6 +5,7 @@
 
 #include "services/common/calls.h"
 #include "services/common/start_call.h"
+#include "services/common/trace_metadata.h"
 #include "services/decode/decode_call.h"
 #include "services/decode/decode_request.h"
 
@@ -21,8 +22,9 @@ grpc::ServerWriteReactor<decode::v1::DecodeSequenceResponse>* DecodeService::Dec
     stream->End(sequence.status());
     return stream->reactor();
   }
-  const auto call = std::make_shared<decode::DecodeCall>(room_, calls_, stream, request->prompt(),
-                                                         *std::move(sequence));
+  const auto call = std::make_shared<decode::DecodeCall>(
+      room_, calls_, stream, request->prompt(), *std::move(sequence),
+      TraceContextIfTracing(context->client_metadata()));
   StartCall(room_.worker(), common::v1::ROLE_DECODE, *context, *stream, *call,
             [&](std::unique_ptr<Worker::Call> admitted) { call->Start(std::move(admitted)); });
   return stream->reactor();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/base/check.h"
+#include "runtime/base/tracing.h"
 #include "runtime/kernels/step_batch.h"
 #include "runtime/kv/page_table.h"
 
@@ -36,6 +37,7 @@ void PageSender::Send(PageRun run, absl::AnyInvocable<void()> sent) {
   const int64_t a_parcel =
       std::max<int64_t>(1, static_cast<int64_t>(kParcelBytes / run.pages[0].bytes()));
   const int64_t parcels = (pages + a_parcel - 1) / a_parcel;
+  absl::Time begun;
   {
     std::unique_lock<std::mutex> lock(mutex_);
     if (is_dropped_) {
@@ -43,9 +45,9 @@ void PageSender::Send(PageRun run, absl::AnyInvocable<void()> sent) {
       sent();
       return;
     }
-    const absl::Time now = clock_.Now();
-    if (sums_.first_start == absl::Time()) sums_.first_start = now;
-    if (travelling_ == 0) busy_since_ = now;
+    begun = clock_.Now();
+    if (sums_.first_start == absl::Time()) sums_.first_start = begun;
+    if (travelling_ == 0) busy_since_ = begun;
     travelling_ += parcels;
   }
   // The tickets share it, on whatever threads they end.
@@ -64,16 +66,23 @@ void PageSender::Send(PageRun run, absl::AnyInvocable<void()> sent) {
     parcel.label.dtype = options_.dtype;
     for (const ConstTensorView& page : parcel.content) parcel.label.bytes += page.bytes();
     const ParcelLabel label = parcel.label;
-    link_.Send(std::move(parcel), [this, label, shared](const absl::Status& status) {
-      Ended(label, status, *shared);
+    link_.Send(std::move(parcel), [this, label, begun, shared](const absl::Status& status) {
+      Ended(label, begun, status, *shared);
     });
   }
 }
 
-void PageSender::Ended(const ParcelLabel& label, const absl::Status& status, Run& run) {
+void PageSender::Ended(const ParcelLabel& label, absl::Time begun, const absl::Status& status,
+                       Run& run) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     sums_.last_end = clock_.Now();
+    TracePart(TraceRow::kTransfer, status.ok() ? "pages" : "lost pages", begun, sums_.last_end,
+              options_.work,
+              {{"layer", static_cast<int64_t>(label.index)},
+               {"first", static_cast<int64_t>(label.first)},
+               {"positions", static_cast<int64_t>(label.count)},
+               {"bytes", static_cast<int64_t>(label.bytes)}});
     if (--travelling_ == 0) sums_.busy += sums_.last_end - busy_since_;
     if (status.ok()) {
       sums_.bytes += label.bytes;

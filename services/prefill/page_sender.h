@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/trace_file.h"
 #include "runtime/engine/handover.h"
 #include "runtime/link/link.h"
 
@@ -25,6 +26,7 @@ class PageSender {
     // Positions [from, to) of every layer are awaited.
     int64_t from = 0;
     int64_t to = 0;
+    TracedWork work;
     // Called when parcels of a run have ended, on any thread, before the run's `sent`: OK, or why
     // one did not land.
     std::function<void(const absl::Status&)> told;
@@ -53,7 +55,7 @@ class PageSender {
 
  private:
   struct Run;
-  void Ended(const ParcelLabel& label, const absl::Status& status, Run& run);
+  void Ended(const ParcelLabel& label, absl::Time begun, const absl::Status& status, Run& run);
 
   Link& link_;
   const Clock& clock_;

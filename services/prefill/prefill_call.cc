@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 #include "services/common/bills.h"
 #include "services/common/links.h"
 #include "services/common/status_proto.h"
@@ -24,12 +25,12 @@ absl::Status WhyPagesDidNotLand(const absl::Status& ticket) {
 }  // namespace
 
 PrefillCall::PrefillCall(EngineRoom& room, OpenCalls& calls, std::shared_ptr<Stream> stream,
-                         PrefillJob job)
+                         PrefillJob job, TraceContext trace)
     : room_(room),
       open_(calls),
       stream_(std::move(stream)),
       handed_(room.clock().Now()),
-      request_id_(job.request.id),
+      work_{job.request.id, std::move(trace)},
       spans_(job.request.spans),
       tokens_(static_cast<int64_t>(job.request.tokens.size()) - 1),
       send_from_(job.request.send_from),
@@ -66,6 +67,7 @@ absl::StatusOr<SequenceId> PrefillCall::Submit(const v1::PrefillPromptRequest& r
   options.layers = room_.model().spec().language.layers;
   options.from = send_from_;
   options.to = tokens_;
+  options.work = work_;
   options.told = [this](const absl::Status& status) { OnParcel(status); };
   sender_ = std::make_unique<PageSender>(*link, room_.clock(), std::move(options));
   return room_.engine().SubmitPrefill(std::move(job_.request), *this);
@@ -140,7 +142,7 @@ void PrefillCall::OnAdmitted(int64_t held_tokens) {
   }
   room_.AddOutstanding(-held_tokens);
   Tell();
-  TestPoint("prefill.opened", request_id_);
+  TestPoint("prefill.opened", work_.request_id);
 }
 
 absl::StatusOr<std::vector<TensorView>> PrefillCall::Place(const ParcelLabel& label) {
@@ -176,22 +178,28 @@ void PrefillCall::OnParcel(const absl::Status& status) {
     const std::lock_guard<std::mutex> lock(mutex_);
     is_half = 2 * sums.landed_pages >= sums.awaited_pages && !std::exchange(is_half_landed_, true);
   }
-  if (is_half) TestPoint("prefill.pages_half_landed", request_id_);
+  if (is_half) TestPoint("prefill.pages_half_landed", work_.request_id);
   Tell();
 }
 
 void PrefillCall::OnComputed(int64_t tokens) {
   const absl::Time now = room_.clock().Now();
+  absl::Time start;
   int64_t more, steps;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     more = tokens - std::exchange(computed_, tokens);
-    computed_at_ = now;
+    start = std::exchange(computed_at_, now);
     steps = ++steps_;
+  }
+  if (IsTracing()) {
+    start = std::max(start, now - room_.engine().stats().last_step);
+    TracePart(TraceRow::kPrefill, "chunk", start, now, work_,
+              {{"first", tokens - more}, {"positions", more}});
   }
   room_.AddOutstanding(-more);
   Tell();
-  if (steps == 2) TestPoint("prefill.chunk_2", request_id_);
+  if (steps == 2) TestPoint("prefill.chunk_2", work_.request_id);
   told_busy_ += room_.clock().Now() - now;
 }
 
@@ -206,6 +214,11 @@ void PrefillCall::OnEnd(absl::StatusOr<Finish> finish) {
   }
   room_.CountEnding(finish.status());
   Count();
+  TraceWork(TraceRow::kRequest, "PrefillPrompt", handed_, room_.clock().Now(), work_,
+            {{"positions", tokens_},
+             {"held", held_},
+             {"spans", static_cast<int64_t>(spans_.size())},
+             {"error", finish.ok() ? "" : absl::StatusCodeToString(finish.status().code())}});
   admitted_.reset();
   {
     const std::lock_guard<std::mutex> lock(mutex_);

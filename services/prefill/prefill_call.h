@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "minicpmv/prefill/v1/prefill_service.pb.h"
+#include "runtime/base/trace_file.h"
 #include "runtime/engine/engine.h"
 #include "runtime/link/landings.h"
 #include "services/common/calls.h"
@@ -32,7 +33,8 @@ class PrefillCall final : public PrefillObserver,
  public:
   using Stream = ResponseStream<v1::PrefillPromptResponse>;
 
-  PrefillCall(EngineRoom& room, OpenCalls& calls, std::shared_ptr<Stream> stream, PrefillJob job);
+  PrefillCall(EngineRoom& room, OpenCalls& calls, std::shared_ptr<Stream> stream, PrefillJob job,
+              TraceContext trace);
 
   // Asks the engine for room. From now on the call ends by itself. `request`: what the job was read
   // from.
@@ -66,7 +68,7 @@ class PrefillCall final : public PrefillObserver,
   const OpenCalls::Entry open_;
   const std::shared_ptr<Stream> stream_;
   const absl::Time handed_;
-  const std::string request_id_;
+  const TracedWork work_;
   const std::vector<SequenceRequest::Span> spans_;
   const int64_t tokens_;     // positions to be held in the end
   const int64_t send_from_;  // those that the destination holds already

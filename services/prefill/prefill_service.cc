@@ -5,6 +5,7 @@
 
 #include "services/common/calls.h"
 #include "services/common/start_call.h"
+#include "services/common/trace_metadata.h"
 #include "services/prefill/prefill_call.h"
 #include "services/prefill/prefill_request.h"
 
@@ -19,7 +20,8 @@ grpc::ServerWriteReactor<prefill::v1::PrefillPromptResponse>* PrefillService::Pr
     stream->End(job.status());
     return stream->reactor();
   }
-  const auto call = std::make_shared<prefill::PrefillCall>(room_, calls_, stream, *std::move(job));
+  const auto call = std::make_shared<prefill::PrefillCall>(
+      room_, calls_, stream, *std::move(job), TraceContextIfTracing(context->client_metadata()));
   StartCall(
       room_.worker(), common::v1::ROLE_PREFILL, *context, *stream, *call,
       [&](std::unique_ptr<Worker::Call> admitted) { call->Start(*request, std::move(admitted)); });

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 #include "services/common/fleet_names.h"
 #include "services/common/status_proto.h"
 #include "services/router/reply_settings.h"
@@ -61,19 +62,23 @@ ChatFlow::ChatFlow(const FlowGround& ground, ChatRequest request, std::string re
       request_(std::move(request)),
       request_id_(std::move(request_id)),
       seed_(seed),
+      work_{request_id_, request_.trace.empty() ? NewTrace() : request_.trace},
       sink_(sink),
       done_(std::move(done)),
       arrival_(ground.loop.Now()),
       tenant_(ground.options.tenants.TenantOf(request_.cache_scope)),
       signal_(ground.loop),
       bill_(arrival_),
-      media_(request_, scope_, ground.workers, {ground.loop, ground.fleet, signal_}, failed_,
+      media_(request_, scope_, ground.workers, {ground.loop, ground.fleet, signal_, work_}, failed_,
              bill_) {
   scope_.set_request_id(request_id_);
   scope_.set_cache_scope(request_.cache_scope);
 }
 
-ChatFlow::~ChatFlow() { LeaveQueue(); }
+ChatFlow::~ChatFlow() {
+  LeaveQueue();
+  if (!has_told_trace_) TellTrace("given up");
+}
 
 void ChatFlow::Start() {
   life_ = Live();
@@ -84,6 +89,7 @@ Task<bool> ChatFlow::Live() {
   const absl::Status status = co_await Run();
   CloseCalls();
   LeaveQueue();
+  TellTrace(status.ok() ? "" : absl::StatusCodeToString(status.code()));
   done_(status);
   co_return true;
 }
@@ -101,7 +107,10 @@ Task<absl::Status> ChatFlow::Run() {
     }
     const absl::Status placed = co_await WaitForPlace();
     if (!placed.ok()) co_return placed;
+    const absl::Time begin = ground_.loop.Now();
     const std::optional<CallFailure> failure = co_await Attempt();
+    TracePart(TraceRow::kStage, failure ? "failed attempt" : "attempt", begin, ground_.loop.Now(),
+              work_);
     bill_.CloseSteps(/*has_bill=*/false);
     if (!failure) break;
     CloseCalls();
@@ -129,6 +138,7 @@ absl::Status ChatFlow::Begin() {
 }
 
 Task<absl::Status> ChatFlow::BringMediaHome() {
+  const absl::Time begin = ground_.loop.Now();
   while (!media_.AreHome()) {
     if (const absl::Status opened = media_.OpenPuts(); absl::IsUnavailable(opened)) {
       // Until a vision worker comes.
@@ -144,6 +154,9 @@ Task<absl::Status> ChatFlow::BringMediaHome() {
     if (media_.failures() == failures) continue;
     if (media_.failures() > ground_.options.failovers) co_return GiveUp(media_.last_failure());
     co_await Pause(PauseAfter(media_.failures()));
+  }
+  if (!request_.media.empty()) {
+    TracePart(TraceRow::kStage, "media", begin, ground_.loop.Now(), work_);
   }
   co_return absl::OkStatus();
 }
@@ -178,7 +191,9 @@ Task<absl::Status> ChatFlow::WaitForPlace() {
   const int64_t new_tokens = std::min<int64_t>(limits_.max_new_tokens(), kExpectedTokens);
   place_->Wait(WorkOf(new_tokens), [this] { return TryPlace(); });
   co_await signal_.Until([this] { return place_status_.has_value(); });
-  if (place_status_->ok()) bill_.Add(common::v1::WORK_QUEUE, begin, ground_.loop.Now());
+  const absl::Time end = ground_.loop.Now();
+  if (place_status_->ok()) bill_.Add(common::v1::WORK_QUEUE, begin, end);
+  TracePart(TraceRow::kStage, "queue", begin, end, work_);
   co_return *place_status_;
 }
 
@@ -195,14 +210,17 @@ bool ChatFlow::TryPlace() {
   job.numerics_class = numerics_class_;
   job.failed = failed_;
   const absl::StatusOr<Placement> placed = Place(job, ground_.fleet.Snapshot());
-  ground_.watch.OnPlaced(ground_.loop.Now() - begin);
+  const absl::Time end = ground_.loop.Now();
+  ground_.watch.OnPlaced(end - begin);
   if (placed.ok()) {
-    const CallGround calls = {ground_.loop, ground_.fleet, signal_};
+    const CallGround calls = {ground_.loop, ground_.fleet, signal_, work_};
     decode_ = std::make_unique<WorkerCall<decode::v1::DecodeSequenceResponse>>(
         calls, placed->decode, common::v1::ROLE_DECODE, placed->decode_work);
     prefill_ = std::make_unique<WorkerCall<prefill::v1::PrefillPromptResponse>>(
         calls, placed->prefill, common::v1::ROLE_PREFILL, placed->prefill_work);
     present_class_ = placed->numerics_class;
+    TracePart(TraceRow::kStage, "place", begin, end, work_,
+              {{"prefill", placed->prefill.id}, {"decode", placed->decode.id}});
     place_->LetIn();
     place_status_ = absl::OkStatus();
   } else if (absl::IsUnavailable(placed.status())) {
@@ -282,9 +300,11 @@ void ChatFlow::BeginDecode() {
   *request.mutable_limits() = limits_;
   request.set_model_fingerprint(ground_.fleet.model_fingerprint());
   request.set_layout_fingerprint(ground_.fleet.layout_fingerprint());
-  decode_->Begin([&](Told<decode::v1::DecodeSequenceResponse> told) {
-    return ground_.workers.DecodeSequence(decode_->worker(), std::move(request), std::move(told));
-  });
+  decode_->Begin("DecodeSequence",
+                 [&](const TraceContext& work, Told<decode::v1::DecodeSequenceResponse> told) {
+                   return ground_.workers.DecodeSequence(decode_->worker(), work,
+                                                         std::move(request), std::move(told));
+                 });
 }
 
 void ChatFlow::BeginPrefill(const common::v1::Landing& decode) {
@@ -297,9 +317,11 @@ void ChatFlow::BeginPrefill(const common::v1::Landing& decode) {
   *destination.mutable_landing() = decode;
   request.set_model_fingerprint(ground_.fleet.model_fingerprint());
   request.set_layout_fingerprint(ground_.fleet.layout_fingerprint());
-  prefill_->Begin([&](Told<prefill::v1::PrefillPromptResponse> told) {
-    return ground_.workers.PrefillPrompt(prefill_->worker(), std::move(request), std::move(told));
-  });
+  prefill_->Begin("PrefillPrompt",
+                  [&](const TraceContext& work, Told<prefill::v1::PrefillPromptResponse> told) {
+                    return ground_.workers.PrefillPrompt(prefill_->worker(), work,
+                                                         std::move(request), std::move(told));
+                  });
 }
 
 void ChatFlow::BeginEncoding(const common::v1::Landing& prefill) {
@@ -324,8 +346,8 @@ void ChatFlow::BeginEncoding(const common::v1::Landing& prefill) {
   destination.set_address(prefill_->worker().address);
   *destination.mutable_landing() = prefill;
   encoding_ = std::make_unique<Encoding>(
-      EncodingGround{ground_.workers, CallGround{ground_.loop, ground_.fleet, signal_}, scope_,
-                     plan_.prompt, std::move(destination)},
+      EncodingGround{ground_.workers, CallGround{ground_.loop, ground_.fleet, signal_, work_},
+                     scope_, plan_.prompt, std::move(destination)},
       std::move(media), failed_, bill_);
 }
 
@@ -362,6 +384,7 @@ std::optional<CallFailure> ChatFlow::TakeTokens(const decode::v1::Tokens& tokens
   const absl::Time now = ground_.loop.Now();
   if (writer_->tokens().empty()) {
     ground_.watch.OnFirstToken(now - arrival_);
+    TracePart(TraceRow::kStage, "to the first token", arrival_, now, work_);
   } else if (last_tokens_ != absl::Time()) {
     ground_.watch.OnLaterTokens(tokens.tokens_size(), now - last_tokens_);
   }
@@ -447,6 +470,7 @@ absl::Status ChatFlow::Judge(const CallFailure& failure) {
   }
   bill_.AddFailover();
   ground_.watch.OnFailover(failure.role, !writer_->tokens().empty());
+  ground_.watch.OnWorkerFailure(failure.worker.id, status, request_id_);
   if (absl::IsAborted(status) && ReasonOf(status) == "PREEMPTED") {
     // The worker is well and full. Preempted often, a reply has still got on each time.
     ground_.fleet.NoteRefusal(failure.worker, failure.role);
@@ -506,6 +530,17 @@ double ChatFlow::WorkOf(int64_t new_tokens) const {
   // A slice is about as much to encode as its rows are to prefill.
   for (const common::v1::Span& span : plan_.prompt.spans()) work += span.rows();
   return work;
+}
+
+void ChatFlow::TellTrace(absl::string_view how) {
+  has_told_trace_ = true;
+  const int64_t tokens = writer_ ? static_cast<int64_t>(writer_->tokens().size()) : 0;
+  TraceWork(TraceRow::kRequest, "reply", arrival_, ground_.loop.Now(), work_,
+            {{"class", NameOf(ClassOf(request_))},
+             {"prompt_tokens", int64_t{plan_.prompt.prompt_tokens()}},
+             {"tokens", tokens},
+             {"failovers", int64_t{failovers_}},
+             {"error", how}});
 }
 
 common::v1::Prompt ChatFlow::PromptSoFar() const {

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "runtime/base/trace_file.h"
 #include "services/router/chat_request.h"
 #include "services/router/encoding.h"
 #include "services/router/fleet.h"
@@ -93,6 +94,8 @@ class ChatFlow {
   void Finish();
   // What the fleet has to do for a reply of so many new tokens.
   double WorkOf(int64_t new_tokens) const;
+  // `how` it ended: a status's name, "" where all went well.
+  void TellTrace(absl::string_view how);
   common::v1::Prompt PromptSoFar() const;
   int64_t TokensSoFar() const;
 
@@ -100,6 +103,7 @@ class ChatFlow {
   const ChatRequest request_;
   const std::string request_id_;
   const uint64_t seed_;
+  const TracedWork work_;
   ReplySink& sink_;
   const std::function<void(const absl::Status&)> done_;
   const absl::Time arrival_;
@@ -128,6 +132,7 @@ class ChatFlow {
   int refusals_ = 0;          // since the last token
   int64_t spare_pages_ = 0;   // see Job
   bool has_started_ = false;  // the first event has been sent
+  bool has_told_trace_ = false;
   std::optional<uint32_t> cached_tokens_;
   absl::Time last_tokens_;
   std::unique_ptr<Loop::Alarm> alarm_;

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "minicpmv/chat/v1/chat_service.pb.h"
+#include "runtime/base/trace_context.h"
 #include "services/router/workers.h"
 
 namespace minicpmv::router {
@@ -22,6 +23,8 @@ struct ChatRequest {
   std::string cache_scope;
   // By the loop's clock. When it has passed the reply ends with DEADLINE_EXCEEDED.
   absl::Time deadline = absl::InfiniteFuture();
+  // This request in the trace of whoever asks; empty: it begins a trace of its own.
+  TraceContext trace;
 };
 
 // Where a reply goes. On the loop's thread; must not block.

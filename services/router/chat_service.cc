@@ -7,6 +7,7 @@
 
 #include "runtime/base/status_macros.h"
 #include "services/common/calls.h"
+#include "services/common/trace_metadata.h"
 #include "services/router/reply_sinks.h"
 #include "services/router/request_check.h"
 #include "services/router/upload.h"
@@ -33,6 +34,7 @@ absl::StatusOr<ReceivedRequest> Receive(const grpc::CallbackServerContext& conte
   ASSIGN_OR_RETURN(const std::string scope, CacheScopeOf(context.client_metadata()));
   ASSIGN_OR_RETURN(ReceivedRequest received, ReceiveRequest(std::move(request), scope, media));
   received.chat.deadline = deadline;
+  received.chat.trace = TraceContextOf(context.client_metadata());
   return received;
 }
 
@@ -112,7 +114,8 @@ ChatService::UploadMedia(grpc::CallbackServerContext* context) {
     stream->End(scope.status());
     return stream->reactor();
   }
-  std::make_shared<Upload>(router_, loop_, media_, upload_patience_, *std::move(scope), stream)
+  std::make_shared<Upload>(router_, loop_, media_, upload_patience_, *std::move(scope),
+                           TraceContextOf(context->client_metadata()), stream)
       ->Start();
   return stream->reactor();
 }

@@ -92,9 +92,11 @@ void Encoding::Begin(Part& part, vision::v1::EncodeMediaRequest request) {
   const Work work = {static_cast<int64_t>(part.share.spans.size()), 0};
   part.call =
       std::make_unique<Call>(ground_.calls, part.share.worker, common::v1::ROLE_VISION, work);
-  part.call->Begin([&](Told<vision::v1::EncodeMediaResponse> told) {
-    return ground_.workers.EncodeMedia(part.share.worker, std::move(request), std::move(told));
-  });
+  part.call->Begin("EncodeMedia",
+                   [&](const TraceContext& work, Told<vision::v1::EncodeMediaResponse> told) {
+                     return ground_.workers.EncodeMedia(part.share.worker, work, std::move(request),
+                                                        std::move(told));
+                   });
 }
 
 void Encoding::BeginHomeIfReady(Medium& medium) {

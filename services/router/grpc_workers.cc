@@ -11,6 +11,7 @@
 #include "minicpmv/vision/v1/vision_service.grpc.pb.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/calls.h"
+#include "services/common/trace_metadata.h"
 #include "services/common/worker.h"
 
 namespace minicpmv::router {
@@ -202,9 +203,14 @@ absl::StatusOr<std::shared_ptr<GrpcWorkers::Stubs>> GrpcWorkers::StubsOf(const W
   return stubs_[worker.address] = std::make_shared<Stubs>(channel);
 }
 
+void GrpcWorkers::Prepare(const TraceContext& work, grpc::ClientContext& context) const {
+  context.AddMetadata(std::string(kRouterMetadata), incarnation_hex_);
+  AddTraceContext(work, context);
+}
+
 template <typename Response, typename Start>
-std::unique_ptr<Open> GrpcWorkers::OpenStream(const WorkerName& worker, Told<Response> told,
-                                              const Start& start) {
+std::unique_ptr<Open> GrpcWorkers::OpenStream(const WorkerName& worker, const TraceContext& work,
+                                              Told<Response> told, const Start& start) {
   using Call = ClientStream<Response>;
   auto ear = std::make_shared<Ear<Response>>(loop_, std::move(told));
   const absl::StatusOr<std::shared_ptr<Stubs>> stubs = StubsOf(worker);
@@ -220,13 +226,11 @@ std::unique_ptr<Open> GrpcWorkers::OpenStream(const WorkerName& worker, Told<Res
          ear->Tell(std::move(response));
        },
        [ear](const absl::Status& status) { ear->Tell(status); }},
-      [this](grpc::ClientContext& context) {
-        context.AddMetadata(std::string(kRouterMetadata), incarnation_hex_);
-      });
+      [&](grpc::ClientContext& context) { Prepare(work, context); });
   return std::make_unique<OpenCall<Response, Call>>(std::move(ear), std::move(call));
 }
 
-std::unique_ptr<Open> GrpcWorkers::PutMedia(const WorkerName& worker,
+std::unique_ptr<Open> GrpcWorkers::PutMedia(const WorkerName& worker, const TraceContext& work,
                                             const common::v1::RequestScope& scope,
                                             const std::string& digest,
                                             std::shared_ptr<const std::string> bytes,
@@ -241,36 +245,36 @@ std::unique_ptr<Open> GrpcWorkers::PutMedia(const WorkerName& worker,
   if (bytes == nullptr) medium = media_.Find(scope.cache_scope(), digest);
   auto putting = std::make_shared<Putting>(std::make_shared<OpenCalls::Entry>(calls_), ear, digest,
                                            std::move(bytes), std::move(medium));
-  putting->Start(*(*stubs)->vision, scope, [this](grpc::ClientContext& context) {
-    context.AddMetadata(std::string(kRouterMetadata), incarnation_hex_);
-  });
+  putting->Start(*(*stubs)->vision, scope,
+                 [&](grpc::ClientContext& context) { Prepare(work, context); });
   return std::make_unique<OpenCall<common::v1::MediaInfo, Putting>>(std::move(ear),
                                                                     std::move(putting));
 }
 
-std::unique_ptr<Open> GrpcWorkers::EncodeMedia(const WorkerName& worker,
+std::unique_ptr<Open> GrpcWorkers::EncodeMedia(const WorkerName& worker, const TraceContext& work,
                                                vision::v1::EncodeMediaRequest request,
                                                Told<vision::v1::EncodeMediaResponse> told) {
   return OpenStream<vision::v1::EncodeMediaResponse>(
-      worker, std::move(told), [&](Stubs& stubs, auto* context, auto* reactor) {
+      worker, work, std::move(told), [&](Stubs& stubs, auto* context, auto* reactor) {
         stubs.vision->async()->EncodeMedia(context, &request, reactor);
       });
 }
 
-std::unique_ptr<Open> GrpcWorkers::PrefillPrompt(const WorkerName& worker,
+std::unique_ptr<Open> GrpcWorkers::PrefillPrompt(const WorkerName& worker, const TraceContext& work,
                                                  prefill::v1::PrefillPromptRequest request,
                                                  Told<prefill::v1::PrefillPromptResponse> told) {
   return OpenStream<prefill::v1::PrefillPromptResponse>(
-      worker, std::move(told), [&](Stubs& stubs, auto* context, auto* reactor) {
+      worker, work, std::move(told), [&](Stubs& stubs, auto* context, auto* reactor) {
         stubs.prefill->async()->PrefillPrompt(context, &request, reactor);
       });
 }
 
 std::unique_ptr<Open> GrpcWorkers::DecodeSequence(const WorkerName& worker,
+                                                  const TraceContext& work,
                                                   decode::v1::DecodeSequenceRequest request,
                                                   Told<decode::v1::DecodeSequenceResponse> told) {
   return OpenStream<decode::v1::DecodeSequenceResponse>(
-      worker, std::move(told), [&](Stubs& stubs, auto* context, auto* reactor) {
+      worker, work, std::move(told), [&](Stubs& stubs, auto* context, auto* reactor) {
         stubs.decode->async()->DecodeSequence(context, &request, reactor);
       });
 }

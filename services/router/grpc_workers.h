@@ -23,17 +23,17 @@ class GrpcWorkers final : public Workers {
   // Waits for what gRPC still has of calls that were given up.
   ~GrpcWorkers() override;
 
-  std::unique_ptr<Open> PutMedia(const WorkerName& worker, const common::v1::RequestScope& scope,
-                                 const std::string& digest,
+  std::unique_ptr<Open> PutMedia(const WorkerName& worker, const TraceContext& work,
+                                 const common::v1::RequestScope& scope, const std::string& digest,
                                  std::shared_ptr<const std::string> bytes,
                                  Told<common::v1::MediaInfo> told) override;
-  std::unique_ptr<Open> EncodeMedia(const WorkerName& worker,
+  std::unique_ptr<Open> EncodeMedia(const WorkerName& worker, const TraceContext& work,
                                     vision::v1::EncodeMediaRequest request,
                                     Told<vision::v1::EncodeMediaResponse> told) override;
-  std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker,
+  std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker, const TraceContext& work,
                                       prefill::v1::PrefillPromptRequest request,
                                       Told<prefill::v1::PrefillPromptResponse> told) override;
-  std::unique_ptr<Open> DecodeSequence(const WorkerName& worker,
+  std::unique_ptr<Open> DecodeSequence(const WorkerName& worker, const TraceContext& work,
                                        decode::v1::DecodeSequenceRequest request,
                                        Told<decode::v1::DecodeSequenceResponse> told) override;
 
@@ -41,9 +41,11 @@ class GrpcWorkers final : public Workers {
   struct Stubs;
 
   absl::StatusOr<std::shared_ptr<Stubs>> StubsOf(const WorkerName& worker);
+  // What the metadata of every call says.
+  void Prepare(const TraceContext& work, grpc::ClientContext& context) const;
   template <typename Response, typename Start>
-  std::unique_ptr<Open> OpenStream(const WorkerName& worker, Told<Response> told,
-                                   const Start& start);
+  std::unique_ptr<Open> OpenStream(const WorkerName& worker, const TraceContext& work,
+                                   Told<Response> told, const Start& start);
 
   Loop& loop_;
   const Credentials credentials_;

@@ -62,8 +62,8 @@ absl::Status MediaHomes::OpenPuts() {
     medium.home.reset();
     medium.put = std::make_unique<WorkerCall<common::v1::MediaInfo>>(
         ground_, home, common::v1::ROLE_VISION, Work());
-    medium.put->Begin([&](Told<common::v1::MediaInfo> told) {
-      return workers_.PutMedia(home, scope_, medium.digest, medium.bytes, std::move(told));
+    medium.put->Begin("PutMedia", [&](const TraceContext& work, Told<common::v1::MediaInfo> told) {
+      return workers_.PutMedia(home, work, scope_, medium.digest, medium.bytes, std::move(told));
     });
     medium.put->WaitPatiently();
   }

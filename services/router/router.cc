@@ -128,7 +128,8 @@ void Router::WatchRoles() {
   });
 }
 
-std::unique_ptr<Open> Router::PutMedia(const std::string& cache_scope, const RequestMedium& medium,
+std::unique_ptr<Open> Router::PutMedia(const std::string& cache_scope, const TraceContext& work,
+                                       const RequestMedium& medium,
                                        Told<common::v1::MediaInfo> told) {
   const absl::StatusOr<WorkerName> home =
       HomeOf(cache_scope, medium.digest, /*failed=*/{}, fleet_.Snapshot());
@@ -141,7 +142,7 @@ std::unique_ptr<Open> Router::PutMedia(const std::string& cache_scope, const Req
   common::v1::RequestScope scope;
   scope.set_request_id(NewRequestId());
   scope.set_cache_scope(cache_scope);
-  return workers_.PutMedia(*home, scope, medium.digest, medium.bytes, std::move(told));
+  return workers_.PutMedia(*home, work, scope, medium.digest, medium.bytes, std::move(told));
 }
 
 chat::v1::ListModelsResponse Router::ListModels() const {

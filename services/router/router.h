@@ -39,9 +39,10 @@ class Router {
   void Cancel(RequestNumber number);
 
   Fleet& fleet() { return fleet_; }
-  // Brings a medium to its home ahead of a request. Told as Workers::PutMedia is; UNAVAILABLE:
-  // there is no vision worker.
+  // Brings a medium to its home ahead of a request, as part of `work`. Told as Workers::PutMedia
+  // is; UNAVAILABLE: there is no vision worker.
   [[nodiscard]] std::unique_ptr<Open> PutMedia(const std::string& cache_scope,
+                                               const TraceContext& work,
                                                const RequestMedium& medium,
                                                Told<common::v1::MediaInfo> told);
   chat::v1::ListModelsResponse ListModels() const;

@@ -1,5 +1,8 @@
 #include "services/router/router_metrics.h"
 
+#include "absl/strings/str_cat.h"
+#include "runtime/base/log.h"
+#include "runtime/base/quoted.h"
 #include "services/common/fleet_names.h"
 
 namespace minicpmv::router {
@@ -82,6 +85,13 @@ void RouterMetrics::OnFailover(common::v1::Role role, bool ongoing) {
   if (const auto place = failovers_.find({role, ongoing}); place != failovers_.end()) {
     place->second->Increment();
   }
+}
+
+void RouterMetrics::OnWorkerFailure(absl::string_view worker, const absl::Status& status,
+                                    absl::string_view request_id) {
+  LogWarning(
+      absl::StrCat("worker ", Quoted(worker), " has failed: ", Quoted(status.message(), 500)),
+      request_id);
 }
 void RouterMetrics::OnFirstToken(absl::Duration since_arrival) {
   first_token_.Observe(absl::ToDoubleSeconds(since_arrival));

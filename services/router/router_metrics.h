@@ -13,7 +13,8 @@
 
 namespace minicpmv::router {
 
-// The router's metrics, all of them there from the start. Thread-safe, for what Metrics is.
+// The router's metrics and what it has to say in the log. Of the metrics all of them there from the
+// start. Thread-safe, for what Metrics is.
 class RouterMetrics final : public RouterWatch {
  public:
   explicit RouterMetrics(Metrics& metrics);
@@ -23,6 +24,8 @@ class RouterMetrics final : public RouterWatch {
   void OnPlaced(absl::Duration spent) override;
   void OnRejected(absl::string_view reason) override;
   void OnFailover(common::v1::Role role, bool ongoing) override;
+  void OnWorkerFailure(absl::string_view worker, const absl::Status& status,
+                       absl::string_view request_id) override;
   void OnFirstToken(absl::Duration since_arrival) override;
   void OnLaterTokens(int tokens, absl::Duration since_message_before) override;
 

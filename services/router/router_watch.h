@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "minicpmv/common/v1/worker.pb.h"
@@ -12,7 +13,8 @@ namespace minicpmv::router {
 enum class RequestClass { kText, kImage, kVideo };
 absl::string_view NameOf(RequestClass request_class);  // "text", "image", "video"
 
-// Sees what the router does, for metrics. On the loop's thread; every method may be left out.
+// Sees what the router does, for metrics and the log. On the loop's thread; every method may be
+// left out.
 class RouterWatch {
  public:
   virtual ~RouterWatch() = default;
@@ -23,6 +25,9 @@ class RouterWatch {
   virtual void OnRejected(absl::string_view /*reason*/) {}
   // A worker had to be replaced; `ongoing`: after the first token.
   virtual void OnFailover(common::v1::Role, bool /*ongoing*/) {}
+  // Why that was, in words that may be a peer's.
+  virtual void OnWorkerFailure(absl::string_view /*worker id*/, const absl::Status&,
+                               absl::string_view /*request_id*/) {}
   virtual void OnFirstToken(absl::Duration /*since arrival*/) {}
   virtual void OnLaterTokens(int /*tokens*/, absl::Duration /*since the message before*/) {}
 };

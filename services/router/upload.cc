@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 #include "services/common/durations.h"
 #include "services/common/read_prompt.h"
 
@@ -22,13 +23,20 @@ absl::Status OutOfPlace(absl::string_view words) { return absl::DataLossError(wo
 }  // namespace
 
 Upload::Upload(Router& router, Loop& loop, MediaBytes& media, absl::Duration patience,
-               std::string cache_scope, std::shared_ptr<Stream> stream)
+               std::string cache_scope, TraceContext trace, std::shared_ptr<Stream> stream)
     : router_(router),
       loop_(loop),
       media_(media),
       patience_(patience),
       cache_scope_(std::move(cache_scope)),
+      work_{"", std::move(trace)},
+      arrival_(loop.Now()),
       stream_(std::move(stream)) {}
+
+Upload::~Upload() {
+  TraceWork(TraceRow::kRequest, "UploadMedia", arrival_, loop_.Now(), work_,
+            {{"bytes", static_cast<int64_t>(size_)}});
+}
 
 void Upload::Start() {
   const auto self = shared_from_this();
@@ -120,7 +128,7 @@ void Upload::BringHome(MediaBytes::Held medium) {
   alarm_ = nullptr;  // from here on nobody waits for the client
   medium_ = std::move(medium);
   open_ =
-      router_.PutMedia(cache_scope_, {medium_->digest(), medium_->InMemory()},
+      router_.PutMedia(cache_scope_, work_.context, {medium_->digest(), medium_->InMemory()},
                        [self = shared_from_this()](auto what) { self->OnHome(std::move(what)); });
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "minicpmv/chat/v1/chat_service.pb.h"
+#include "runtime/base/trace_file.h"
 #include "services/common/calls.h"
 #include "services/router/loop.h"
 #include "services/router/media_bytes.h"
@@ -23,7 +24,8 @@ class Upload : public std::enable_shared_from_this<Upload> {
   using Stream = ServerBidi<chat::v1::UploadMediaRequest, chat::v1::UploadMediaResponse>;
 
   Upload(Router& router, Loop& loop, MediaBytes& media, absl::Duration patience,
-         std::string cache_scope, std::shared_ptr<Stream> stream);
+         std::string cache_scope, TraceContext trace, std::shared_ptr<Stream> stream);
+  ~Upload();
 
   // Reads and answers until the end, which it sees to itself.
   void Start();
@@ -46,6 +48,8 @@ class Upload : public std::enable_shared_from_this<Upload> {
   MediaBytes& media_;
   const absl::Duration patience_;
   const std::string cache_scope_;
+  const TracedWork work_;
+  const absl::Time arrival_;
   const std::shared_ptr<Stream> stream_;
 
   // Of gRPC's threads.

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "runtime/base/tracing.h"
 #include "services/router/fleet.h"
 #include "services/router/loop.h"
 #include "services/router/task.h"
@@ -16,11 +17,13 @@
 
 namespace minicpmv::router {
 
-// What all calls of one flow share: where they are counted, and who waits for them.
+// What all calls of one flow share: where they are counted, who waits for them, and what they are
+// part of.
 struct CallGround {
   Loop& loop;
   Fleet& fleet;
   Signal& signal;
+  const TracedWork& work;
 };
 
 // What went wrong, and at whom.
@@ -45,19 +48,24 @@ class WorkerCall {
         opened_(ground.fleet.Open(worker, role, work, [this] {
           End(absl::UnavailableError(absl::StrCat("worker ", worker_.id, " is lost")));
         })) {}
+  ~WorkerCall() {
+    if (name_ != nullptr && !end_.has_value()) TellTrace("");
+  }
   WorkerCall(const WorkerCall&) = delete;
   WorkerCall& operator=(const WorkerCall&) = delete;
 
-  // open(told) opens it.
+  // open(work, told) opens it. `name`, of a picture's span, lives for ever.
   template <typename OpenIt>
-  void Begin(OpenIt open) {
+  void Begin(const char* name, OpenIt open) {
     began_ = ground_.loop.Now();
+    name_ = name;
+    work_ = {ground_.work.request_id, ChildOf(ground_.work.context)};
     if (end_.has_value()) return;
     first_answer_ =
         ground_.loop.At(ground_.loop.Now() + ground_.fleet.Patience(worker_) + kSlack, [this] {
           End(absl::UnavailableError(absl::StrCat("worker ", worker_.id, " does not answer")));
         });
-    call_ = open([this](std::variant<Response, absl::Status> told) {
+    call_ = open(work_.context, [this](std::variant<Response, absl::Status> told) {
       first_answer_ = nullptr;
       if (end_.has_value()) return;
       if (const auto* const end = std::get_if<absl::Status>(&told)) return End(*end);
@@ -95,13 +103,19 @@ class WorkerCall {
     first_answer_ = nullptr;
     if (end_.has_value()) return;
     end_ = status;
+    if (name_ != nullptr) TellTrace(status.ok() ? "" : absl::StatusCodeToString(status.code()));
     ground_.signal.Notify();
+  }
+  void TellTrace(absl::string_view error) const {
+    TraceCall(name_, began_, ground_.loop.Now(), work_, {{"worker", worker_.id}, {"error", error}});
   }
 
   const CallGround ground_;
   const WorkerName worker_;
   const common::v1::Role role_;
   absl::Time began_;
+  const char* name_ = nullptr;  // it has not begun
+  TracedWork work_;
   std::deque<Response> messages_;
   std::optional<absl::Status> end_;
   std::unique_ptr<Fleet::Opened> opened_;

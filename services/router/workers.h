@@ -11,6 +11,7 @@
 #include "minicpmv/decode/v1/decode_service.pb.h"
 #include "minicpmv/prefill/v1/prefill_service.pb.h"
 #include "minicpmv/vision/v1/vision_service.pb.h"
+#include "runtime/base/trace_context.h"
 
 namespace minicpmv::router {
 
@@ -42,25 +43,26 @@ template <typename Response>
 using Told = std::function<void(std::variant<Response, absl::Status>)>;
 
 // The workers of a fleet as the router asks them: over gRPC, or made up in a simulation. For the
-// loop's thread. Never refuses at once: what cannot even be asked ends with UNAVAILABLE.
+// loop's thread. Never refuses at once: what cannot even be asked ends with UNAVAILABLE. `work` is
+// what the call does, in the request's trace.
 class Workers {
  public:
   virtual ~Workers() = default;
 
   // Offers the medium, sends its bytes if they are wanted, and tells its information, then the end.
   // NOT_FOUND: the worker does not hold the medium, and nobody here has its bytes.
-  virtual std::unique_ptr<Open> PutMedia(const WorkerName& worker,
+  virtual std::unique_ptr<Open> PutMedia(const WorkerName& worker, const TraceContext& work,
                                          const common::v1::RequestScope& scope,
                                          const std::string& digest,
                                          std::shared_ptr<const std::string> bytes,
                                          Told<common::v1::MediaInfo> told) = 0;
-  virtual std::unique_ptr<Open> EncodeMedia(const WorkerName& worker,
+  virtual std::unique_ptr<Open> EncodeMedia(const WorkerName& worker, const TraceContext& work,
                                             vision::v1::EncodeMediaRequest request,
                                             Told<vision::v1::EncodeMediaResponse> told) = 0;
-  virtual std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker,
+  virtual std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker, const TraceContext& work,
                                               prefill::v1::PrefillPromptRequest request,
                                               Told<prefill::v1::PrefillPromptResponse> told) = 0;
-  virtual std::unique_ptr<Open> DecodeSequence(const WorkerName& worker,
+  virtual std::unique_ptr<Open> DecodeSequence(const WorkerName& worker, const TraceContext& work,
                                                decode::v1::DecodeSequenceRequest request,
                                                Told<decode::v1::DecodeSequenceResponse> told) = 0;
 };

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 #include "services/common/bills.h"
 #include "services/common/links.h"
 #include "services/common/test_points.h"
@@ -34,11 +35,13 @@ absl::Status ParcelFailure(absl::string_view whose, const absl::Status& status) 
 
 }  // namespace
 
-EncodeCall::EncodeCall(VisionRoom& room, std::shared_ptr<Stream> stream, EncodePlan plan)
+EncodeCall::EncodeCall(VisionRoom& room, std::shared_ptr<Stream> stream, EncodePlan plan,
+                       TraceContext trace)
     : room_(room),
       open_(room.calls),
       stream_(std::move(stream)),
       plan_(std::move(plan)),
+      work_{plan_.request_id, std::move(trace)},
       is_home_(plan_.medium.has_value()),
       handed_(room.worker.clock().Now()) {}
 
@@ -135,6 +138,10 @@ void EncodeCall::End(const absl::Status& status) {
   }
   stream_->End(status);
   if (!is_slot_open) return;  // it has not started
+  TraceWork(TraceRow::kRequest, "EncodeMedia", handed_, room_.worker.clock().Now(), work_,
+            {{"slices", static_cast<int64_t>(plan_.spans.size())},
+             {"helpers", static_cast<int64_t>(helpers_.size())},
+             {"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});
   // No pixels are placed any more, nothing more is encoded, and what waits is not sent.
   room_.worker.landings().Close(slot_, [self] {
     {
@@ -172,6 +179,7 @@ void EncodeCall::LetGoIfOver() {
 // --- What the queue tells.
 
 void EncodeCall::OnOpened(SubImages sub_images, absl::Time start, absl::Time end) {
+  TracePart(TraceRow::kMedia, "decode and cut", start, end, work_);
   std::vector<Cargo> cargo;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -190,9 +198,12 @@ void EncodeCall::OnRowsFound(int64_t slice, RowsCache::Pin rows) {
 }
 
 void EncodeCall::OnRowsMade(int64_t slice, RowsCache::Pin rows, absl::Time start, absl::Time end) {
+  start = std::max(start, handed_);
+  TracePart(TraceRow::kEncode, "slice", start, end, work_,
+            {{"span", plan_.spans[static_cast<size_t>(slice)].index}});
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    encode_.Add(std::max(start, handed_), end);
+    encode_.Add(start, end);
   }
   SendRows(slice, std::move(rows), v1::SliceProgress::STEP_MADE_ROWS);
 }
@@ -273,7 +284,8 @@ void EncodeCall::Send(std::vector<Cargo> cargo) {
   for (Cargo& piece : cargo) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      transfer_.Begin(room_.worker.clock().Now());
+      piece.begun = room_.worker.clock().Now();
+      transfer_.Begin(piece.begun);
     }
     // A copy travels: this one may have to be sent again.
     Parcel parcel = piece.parcel;
@@ -292,9 +304,11 @@ void EncodeCall::OnParcelEnd(Cargo cargo, const absl::Status& status) {
   bool is_last = false, is_half = false, repeats = false, is_ended = false;
   Sent done;
   SubImages sent_images;
+  absl::Time now;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    transfer_.End(room_.worker.clock().Now());
+    now = room_.worker.clock().Now();
+    transfer_.End(now);
     is_ended = is_ended_;
     repeats = may_repeat && !is_ended;
     if (!repeats) --parcels_;
@@ -316,6 +330,10 @@ void EncodeCall::OnParcelEnd(Cargo cargo, const absl::Status& status) {
       }
     }
   }
+  TracePart(TraceRow::kTransfer, cargo.is_pixels ? "pixels" : "rows", cargo.begun, now, work_,
+            {{"span", static_cast<int64_t>(cargo.parcel.label.index)},
+             {"bytes", static_cast<int64_t>(cargo.parcel.label.bytes)},
+             {"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});
   if (repeats) {
     std::vector<Cargo> again;
     again.push_back(std::move(cargo));

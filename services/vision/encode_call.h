@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "minicpmv/vision/v1/vision_service.pb.h"
+#include "runtime/base/trace_file.h"
 #include "runtime/link/landings.h"
 #include "runtime/link/link.h"
 #include "services/common/calls.h"
@@ -30,7 +31,7 @@ class EncodeCall final : public EncodeObserver,
  public:
   using Stream = ResponseStream<v1::EncodeMediaResponse>;
 
-  EncodeCall(VisionRoom& room, std::shared_ptr<Stream> stream, EncodePlan plan);
+  EncodeCall(VisionRoom& room, std::shared_ptr<Stream> stream, EncodePlan plan, TraceContext trace);
   ~EncodeCall() override;
 
   // From now on the call ends by itself.
@@ -47,6 +48,7 @@ class EncodeCall final : public EncodeObserver,
     bool is_pixels = false;
     int64_t span = 0;  // of plan_.spans; pixels: of pixel_spans_
     int attempts = 0;
+    absl::Time begun;  // the last attempt
   };
   // Of a span whose rows are on their way, or of a helper's span.
   struct Sent {
@@ -79,6 +81,7 @@ class EncodeCall final : public EncodeObserver,
   const OpenCalls::Entry open_;
   const std::shared_ptr<Stream> stream_;
   EncodePlan plan_;  // its medium goes to the queue
+  const TracedWork work_;
   const bool is_home_;
   const absl::Time handed_;
   int64_t reserved_pixels_ = 0;

@@ -3,10 +3,23 @@
 #include <utility>
 
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 #include "services/common/read_prompt.h"
 #include "services/common/test_points.h"
 
 namespace minicpmv::vision {
+
+PutCall::PutCall(VisionRoom& room, std::shared_ptr<Stream> stream, TraceContext trace)
+    : room_(room),
+      open_(room.calls),
+      stream_(std::move(stream)),
+      handed_(room.worker.clock().Now()),
+      work_{"", std::move(trace)} {}
+
+PutCall::~PutCall() {
+  TraceWork(TraceRow::kRequest, "PutMedia", handed_, room_.worker.clock().Now(), work_,
+            {{"bytes", received_}});
+}
 
 void PutCall::Start(std::unique_ptr<Worker::Call> admitted) {
   admitted_ = std::move(admitted);
@@ -49,7 +62,7 @@ absl::Status PutCall::TakeOffer(const v1::MediaOffer& offer) {
   if (has_offer_) return absl::DataLossError("a second offer");
   has_offer_ = true;
   RETURN_IF_ERROR(CheckScope(offer.scope()));
-  request_id_ = offer.scope().request_id();
+  work_.request_id = offer.scope().request_id();
   v1::PutMediaResponse decision;
   const MediaStore::Pin held = room_.media.Find(offer.scope().cache_scope(), offer.digest());
   if (held) {
@@ -69,9 +82,10 @@ absl::Status PutCall::TakeOffer(const v1::MediaOffer& offer) {
 absl::Status PutCall::TakeChunk(const v1::MediaChunk& chunk) {
   if (!upload_) return absl::DataLossError("a chunk before the offer");
   RETURN_IF_ERROR(upload_->Add(chunk.offset(), chunk.data()));
+  received_ += static_cast<int64_t>(chunk.data().size());
   if (!is_half_ && upload_->received() >= upload_->size() / 2) {
     is_half_ = true;
-    TestPoint("vision.media_half_put", request_id_);
+    TestPoint("vision.media_half_put", work_.request_id);
   }
   if (!upload_->is_complete()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const MediaStore::Pin medium, (*std::move(upload_)).Finish());

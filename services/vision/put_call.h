@@ -1,10 +1,13 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "minicpmv/vision/v1/vision_service.pb.h"
+#include "runtime/base/trace_file.h"
 #include "services/common/calls.h"
 #include "services/vision/media_store.h"
 #include "services/vision/vision_room.h"
@@ -17,8 +20,8 @@ class PutCall final : public std::enable_shared_from_this<PutCall> {
  public:
   using Stream = ServerBidi<v1::PutMediaRequest, v1::PutMediaResponse>;
 
-  PutCall(VisionRoom& room, std::shared_ptr<Stream> stream)
-      : room_(room), open_(room.calls), stream_(std::move(stream)) {}
+  PutCall(VisionRoom& room, std::shared_ptr<Stream> stream, TraceContext trace);
+  ~PutCall();
 
   void Start(std::unique_ptr<Worker::Call> admitted);
   // Any thread.
@@ -35,10 +38,12 @@ class PutCall final : public std::enable_shared_from_this<PutCall> {
   VisionRoom& room_;
   const OpenCalls::Entry open_;
   const std::shared_ptr<Stream> stream_;
+  const absl::Time handed_;
   std::unique_ptr<Worker::Call> admitted_;
 
   // Touched while the stream tells something only.
-  std::string request_id_;
+  TracedWork work_;
+  int64_t received_ = 0;  // bytes
   bool has_offer_ = false, is_over_ = false, is_half_ = false;
   std::optional<MediaUpload> upload_;
 };

@@ -8,6 +8,7 @@
 #include "services/common/calls.h"
 #include "services/common/durations.h"
 #include "services/common/start_call.h"
+#include "services/common/trace_metadata.h"
 #include "services/vision/encode_call.h"
 #include "services/vision/encode_request.h"
 #include "services/vision/put_call.h"
@@ -80,7 +81,8 @@ void VisionService::Report(control::v1::WorkerLoad& load) const {
 grpc::ServerBidiReactor<vision::v1::PutMediaRequest, vision::v1::PutMediaResponse>*
 VisionService::PutMedia(grpc::CallbackServerContext* context) {
   const auto stream = vision::PutCall::Stream::Create();
-  const auto call = std::make_shared<vision::PutCall>(*room_, stream);
+  const auto call = std::make_shared<vision::PutCall>(
+      *room_, stream, TraceContextIfTracing(context->client_metadata()));
   StartCall(worker_, common::v1::ROLE_VISION, *context, *stream, *call,
             [&](std::unique_ptr<Worker::Call> admitted) { call->Start(std::move(admitted)); });
   return stream->reactor();
@@ -95,7 +97,8 @@ grpc::ServerWriteReactor<vision::v1::EncodeMediaResponse>* VisionService::Encode
     stream->End(plan.status());
     return stream->reactor();
   }
-  const auto call = std::make_shared<vision::EncodeCall>(*room_, stream, *std::move(plan));
+  const auto call = std::make_shared<vision::EncodeCall>(
+      *room_, stream, *std::move(plan), TraceContextIfTracing(context->client_metadata()));
   StartCall(worker_, common::v1::ROLE_VISION, *context, *stream, *call,
             [&](std::unique_ptr<Worker::Call> admitted) { call->Start(std::move(admitted)); });
   return stream->reactor();

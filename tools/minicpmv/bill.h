@@ -35,6 +35,7 @@ class Bill {
   // worked as well: nothing is counted twice, so that the stages together never exceed the total.
   absl::Duration Spent(BillStage stage) const;
   absl::Time begin() const { return begin_; }
+  absl::Time end() const { return end_; }
   absl::Duration total() const { return end_ - begin_; }
 
  private:

@@ -5,7 +5,9 @@
 #include <memory>
 #include <utility>
 
+#include "runtime/base/blame.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 #include "tools/minicpmv/answerer.h"
 #include "tools/minicpmv/local_answerer.h"
 #include "tools/minicpmv/model_folder.h"
@@ -40,6 +42,13 @@ absl::Status AnswerOnce(const ChatOptions& options, const Conversation& conversa
 }  // namespace
 
 absl::Status Chat(const ChatOptions& options) {
+  std::unique_ptr<Tracing> tracing;
+  if (!options.trace.empty()) {
+    absl::StatusOr<std::unique_ptr<Tracing>> begun =
+        Tracing::To(options.trace, {.process = "chat"});
+    if (!begun.ok()) return Blame("--trace", begun.status());
+    tracing = *std::move(begun);
+  }
   LocalModelOptions model_options = options.model;
   if (!options.server.has_value()) {
     ASSIGN_OR_RETURN(model_options.folder, ResolveModelFolder(options.model.folder));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "runtime/engine/local_model.h"
@@ -14,8 +15,9 @@ struct ChatOptions {
   LocalModelOptions model;
   QuestionOptions question;
   ReplyOptions reply;
-  bool json = false;  // one object instead of the stream
-  bool bill = false;  // a line on standard error after the answer
+  bool json = false;                   // one object instead of the stream
+  bool bill = false;                   // a line on standard error after the answer
+  std::string trace;                   // the file for spans; "": none
   std::optional<ServerAccess> server;  // who answers; unset: this process, with the model
 };
 

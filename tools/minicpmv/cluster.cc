@@ -26,6 +26,8 @@
 #include "runtime/base/blame.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/json_text.h"
+#include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/device/device_list.h"
 #include "services/common/listen_address.h"
@@ -63,7 +65,18 @@ struct Player {
   std::optional<Readiness> readiness;  // of the process
   absl::Time start_at = absl::InfiniteFuture();
   std::string last_words;  // the last line on standard error
+  int starts = 0;
 };
+
+// The file for spans of the player's next start: who died should not lose what it has written.
+std::string TraceFileOf(const std::string& all, const Player& player) {
+  std::string name = player.member.name;
+  if (player.starts > 0) absl::StrAppend(&name, ".", player.starts);
+  std::filesystem::path path(all);
+  const std::string extension = path.extension().string();
+  path.replace_extension();
+  return absl::StrCat(path.string(), ".", name, extension);
+}
 
 class Supervisor {
  public:
@@ -121,6 +134,10 @@ class Supervisor {
     player.last_words.clear();
     std::vector<std::string> words = {player.member.role};
     words.insert(words.end(), player.member.flags.begin(), player.member.flags.end());
+    if (!options_.trace.empty()) {
+      words.push_back(absl::StrCat("--trace=", TraceFileOf(options_.trace, player)));
+    }
+    ++player.starts;
     absl::StatusOr<std::unique_ptr<ChildProcess>> started = ChildProcess::Start(executable_, words);
     if (started.ok()) {
       player.process = *std::move(started);
@@ -268,8 +285,17 @@ class Supervisor {
   }
 
   void Log(absl::string_view line, absl::string_view name = "cluster") {
+    if (IsLogJson()) return LogAsJson(line, name);
     log_(absl::StrCat(name, std::string(name_width_ - std::min(name_width_, name.size()), ' '),
                       " | ", line, "\n"));
+  }
+
+  void LogAsJson(absl::string_view line, absl::string_view name) {
+    if (absl::StartsWith(line, "{")) {
+      log_(absl::StrCat("{\"name\": ", JsonText(name), ", ", line.substr(1), "\n"));
+    } else {
+      LogInfo(name == "cluster" ? std::string(line) : absl::StrCat(name, ": ", line));
+    }
   }
 
   const ClusterOptions& options_;
@@ -342,6 +368,7 @@ absl::Status RunCluster(const ClusterOptions& options, int stop_fd,
 absl::Status Cluster(const ClusterOptions& options) {
   // A file with flags is the cluster's; what it says for others is handed on.
   unsetenv("MINICPMV_CONFIG");
+  if (options.json_log) LogJson("cluster");
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);

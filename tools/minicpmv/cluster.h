@@ -19,6 +19,10 @@ struct ClusterOptions {
   int threads = 0;
   // By role ("router", "vision", ...), handed on as they are.
   std::map<std::string, std::vector<std::string>> flags;
+  // The file for spans, of which each start of a process gets one of its own: of "t.json" the file
+  // "t.vision-0.json", then "t.vision-0.1.json"; "": none.
+  std::string trace;
+  bool json_log = false;
   // How long a process that was told to end may take.
   absl::Duration patience = absl::Seconds(40);
   std::string executable;  // ""; this one
@@ -42,7 +46,8 @@ std::vector<ClusterMember> PlanCluster(const ClusterOptions& options);
 // `output` gets, each with its line feed: for every start of a process "ready ROLE ADDRESS
 // admin=ADDRESS name=NAME pid=PID" once it says that it is ready, and "ready cluster ADDRESS" when
 // all are for the first time. `log` gets whatever they write, behind their names, and what happens
-// to them.
+// to them; where logs are JSON their JSON lines with their "name", and the rest goes to our own
+// log.
 //
 // Before they were all ready nothing is started again. INVALID_ARGUMENT, UNAVAILABLE: one could
 // not start; its last words are in it.

@@ -5,8 +5,38 @@
 
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 
 namespace minicpmv {
+namespace {
+
+TraceRow RowOf(BillStage stage) {
+  switch (stage) {
+    case BillStage::kQueue:
+      return TraceRow::kStage;
+    case BillStage::kMedia:
+      return TraceRow::kMedia;
+    case BillStage::kEncode:
+      return TraceRow::kEncode;
+    case BillStage::kTransfer:
+      return TraceRow::kTransfer;
+    case BillStage::kPrefill:
+      return TraceRow::kPrefill;
+    case BillStage::kDecode:
+      return TraceRow::kDecode;
+  }
+  return TraceRow::kStage;
+}
+
+void TraceBill(const Bill& bill, int64_t tokens) {
+  const TracedWork work = {"", NewTrace()};
+  TraceWork(TraceRow::kRequest, "reply", bill.begin(), bill.end(), work, {{"tokens", tokens}});
+  for (const Bill::Span& span : bill.spans()) {
+    TracePart(RowOf(span.stage), NameOf(span.stage), span.start, span.end, work);
+  }
+}
+
+}  // namespace
 
 LocalAnswerer::LocalAnswerer(std::unique_ptr<LocalModel> model, const ReplyOptions& options)
     : model_(std::move(model)), options_(options), reply_(*model_) {
@@ -22,6 +52,7 @@ absl::Status LocalAnswerer::CheckLastPicture(const Conversation& conversation) {
 absl::StatusOr<Answer> LocalAnswerer::Reply(
     const Conversation& conversation, absl::FunctionRef<absl::Status(absl::string_view)> sink) {
   ASSIGN_OR_RETURN(minicpmv::Reply reply, reply_.Run(conversation, options_, *rows_, sink));
+  if (IsTracing()) TraceBill(reply.bill, static_cast<int64_t>(reply.tokens.size()));
   Answer answer;
   answer.text = std::move(reply.text);
   answer.tokens.assign(reply.tokens.begin(), reply.tokens.end());

@@ -1,7 +1,9 @@
 #include <csignal>
 #include <cstdio>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 #include "tools/minicpmv/command_line.h"
 #include "tools/minicpmv/errors.h"
@@ -29,6 +31,15 @@ absl::Status Main(int argc, const char* const* argv) {
   return std::visit([](const auto& options) { return Run(options); }, *command);
 }
 
+// Where logs are JSON so is the last word.
+void WriteError(const std::string& line) {
+  if (IsLogJson()) {
+    LogError(line);
+  } else {
+    WriteNotice(absl::StrCat(line, "\n"));
+  }
+}
+
 }  // namespace
 }  // namespace minicpmv
 
@@ -37,6 +48,6 @@ int main(int argc, char** argv) {
   // order.
   std::signal(SIGPIPE, SIG_IGN);
   const absl::Status status = minicpmv::Main(argc, argv);
-  if (!status.ok()) minicpmv::WriteNotice(absl::StrCat(minicpmv::ErrorLine(status), "\n"));
+  if (!status.ok()) minicpmv::WriteError(minicpmv::ErrorLine(status));
   return minicpmv::ExitStatusOf(status);
 }

@@ -8,8 +8,10 @@
 #include "absl/time/time.h"
 #include "runtime/base/blame.h"
 #include "runtime/base/check.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 #include "runtime/text/utf8.h"
 
 namespace minicpmv {
@@ -128,7 +130,14 @@ absl::Status ServerAnswerer::CheckLastPicture(const Conversation& conversation) 
 absl::StatusOr<Answer> ServerAnswerer::Reply(
     const Conversation& conversation, absl::FunctionRef<absl::Status(absl::string_view)> sink) {
   ASSIGN_OR_RETURN(chat::v1::StreamReplyRequest request, RequestOf(conversation, options_));
-  const std::unique_ptr<sdk::ReplyStream> stream = client_->StreamReply(std::move(request));
+  const absl::Time begin = Clock::Monotonic().Now();
+  TracedWork work;
+  sdk::CallOptions call;
+  if (IsTracing()) {
+    work.context = NewTrace();
+    call.traceparent = work.context.Traceparent();
+  }
+  const std::unique_ptr<sdk::ReplyStream> stream = client_->StreamReply(std::move(request), call);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     running_ = stream.get();
@@ -144,8 +153,12 @@ absl::StatusOr<Answer> ServerAnswerer::Reply(
       is_over = true;
     } else if ((*event)->has_start()) {
       answer.seed = (*event)->start().seed();
+      work.request_id = (*event)->start().request_id();
     } else if ((*event)->has_text()) {
       const chat::v1::ReplyText& text = (*event)->text();
+      if (answer.tokens.empty()) {
+        TracePart(TraceRow::kStage, "to the first text", begin, Clock::Monotonic().Now(), work);
+      }
       answer.text += text.text();
       answer.tokens.insert(answer.tokens.end(), text.tokens().begin(), text.tokens().end());
       if (!text.text().empty()) status = sink(text.text());
@@ -153,6 +166,10 @@ absl::StatusOr<Answer> ServerAnswerer::Reply(
       NoteEnding((*event)->ending(), answer);
     }
   }
+  TraceCall("StreamReply", begin, Clock::Monotonic().Now(), work,
+            {{"tokens", static_cast<int64_t>(answer.tokens.size())},
+             {"resumptions", int64_t{stream->resumptions()}},
+             {"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});
   bool was_cancelled;
   {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -2,7 +2,9 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <csignal>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,10 +25,18 @@ void AllowManyDescriptors() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// In a picture of several processes a request goes from top to bottom.
+int PlaceOf(absl::string_view role) {
+  constexpr absl::string_view kRoles[] = {"router", "serve", "vision", "prefill", "decode"};
+  return 1 + static_cast<int>(std::find(std::begin(kRoles), std::end(kRoles), role) -
+                              std::begin(kRoles));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ServiceProcess>> ServiceProcess::Start(
     const ProcessSettings& settings) {
+  if (settings.json_log) LogJson(settings.role);
   std::unique_ptr<ServiceProcess> process(new ServiceProcess(settings));
   ServiceProcess& self = *process;
   process->signals_ = std::make_unique<Interrupts>(std::vector<int>{SIGINT, SIGTERM});
@@ -36,6 +46,7 @@ absl::StatusOr<std::unique_ptr<ServiceProcess>> ServiceProcess::Start(
   absl::StatusOr<ListenAddress> listen = ListenAddress::Reserve(settings.listen);
   if (!listen.ok()) return Blame("--listen", listen.status());
   process->listen_ = std::make_unique<ListenAddress>(*std::move(listen));
+  RETURN_IF_ERROR(self.StartTracing());
   const absl::StatusOr<ListenAddress> admin = ListenAddress::Reserve(settings.admin_listen);
   if (!admin.ok()) return Blame("--admin-listen", admin.status());
   ASSIGN_OR_RETURN(
@@ -43,6 +54,17 @@ absl::StatusOr<std::unique_ptr<ServiceProcess>> ServiceProcess::Start(
       AdminServer::Start(*admin, {[&self] { return self.metrics_.Text(); },
                                   [&self] { return self.is_ready_.load(); }, kVersion}));
   return process;
+}
+
+absl::Status ServiceProcess::StartTracing() {
+  if (settings_.trace.empty()) return absl::OkStatus();
+  TraceFileOptions options;
+  options.process = absl::StrCat(settings_.role, " ", listen_->text());
+  options.place = PlaceOf(settings_.role);
+  absl::StatusOr<std::unique_ptr<Tracing>> tracing = Tracing::To(settings_.trace, options);
+  if (!tracing.ok()) return Blame("--trace", tracing.status());
+  tracing_ = *std::move(tracing);
+  return absl::OkStatus();
 }
 
 void ServiceProcess::OnStop(std::function<void()> stop, std::function<void()> hurry) {

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "runtime/base/tracing.h"
 #include "services/common/admin_server.h"
 #include "services/common/credentials.h"
 #include "services/common/listen_address.h"
@@ -17,8 +18,8 @@
 
 namespace minicpmv {
 
-// What every process that listens has around its services: signals, metrics, the admin port, the
-// address that it will answer on.
+// What every process that listens has around its services: signals, log and trace, metrics, the
+// admin port, the address that it will answer on.
 class ServiceProcess {
  public:
   // Made before any thread of the process. INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE name the flag.
@@ -40,9 +41,11 @@ class ServiceProcess {
 
  private:
   explicit ServiceProcess(const ProcessSettings& settings) : settings_(settings) {}
+  absl::Status StartTracing();
   void OnSignal();
 
   const ProcessSettings settings_;
+  std::unique_ptr<Tracing> tracing_;
   Credentials credentials_;
   Metrics metrics_;
   std::atomic<bool> is_ready_ = false;

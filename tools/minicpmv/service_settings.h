@@ -21,6 +21,8 @@ struct ProcessSettings {
   std::string listen, admin_listen;
   CredentialOptions credentials;
   bool reflection = false;
+  bool json_log = false;
+  std::string trace;  // the file for spans; "": none
   // How long what runs may take to end once the process is to stop.
   absl::Duration drain_grace = absl::Seconds(30);
 };

@@ -6,6 +6,7 @@
 #include <future>
 #include <optional>
 
+#include "services/common/trace_metadata.h"
 #include "services/common/worker.h"
 #include "services/router/thread_loop.h"
 #include "tests/services/router/fake_workers.h"
@@ -71,7 +72,7 @@ class GrpcWorkersTest : public ::testing::Test {
     common::v1::RequestScope scope;
     scope.set_cache_scope("scope");
     std::unique_ptr<Open> open =
-        OnLoop([&] { return workers_->PutMedia(worker, scope, digest, bytes, heard.Ear()); });
+        OnLoop([&] { return workers_->PutMedia(worker, {}, scope, digest, bytes, heard.Ear()); });
     const absl::Status status = heard.AwaitEnd();
     if (infos != nullptr) *infos = heard.responses();
     Close(std::move(open));
@@ -112,6 +113,10 @@ TEST_F(GrpcWorkersTest, TellsMessagesInOrderAndThenTheEnd) {
     EXPECT_EQ(request.scope().request_id(), "r");
     const auto router = context.client_metadata().find(std::string(kRouterMetadata));
     EXPECT_NE(router, context.client_metadata().end());
+    const TraceContext asked = TraceContextOf(context.client_metadata());
+    EXPECT_EQ(asked.trace_id, std::string(31, '0') + "1");
+    EXPECT_EQ(asked.parent_id, std::string(15, '0') + "2");
+    EXPECT_EQ(asked.state, "a=b");
     for (uint32_t i = 0; i < 100; ++i) {
       decode::v1::DecodeSequenceResponse response;
       response.mutable_tokens()->add_tokens(i);
@@ -121,9 +126,10 @@ TEST_F(GrpcWorkersTest, TellsMessagesInOrderAndThenTheEnd) {
   };
   decode::v1::DecodeSequenceRequest request;
   request.mutable_scope()->set_request_id("r");
+  const TraceContext work = {std::string(31, '0') + "1", std::string(15, '0') + "2", "", 1, "a=b"};
   Heard<decode::v1::DecodeSequenceResponse> heard;
   std::unique_ptr<Open> open =
-      OnLoop([&] { return workers_->DecodeSequence(worker.name(), request, heard.Ear()); });
+      OnLoop([&] { return workers_->DecodeSequence(worker.name(), work, request, heard.Ear()); });
   EXPECT_EQ(heard.AwaitEnd(), absl::AbortedError("preempted"));
   ASSERT_EQ(heard.responses().size(), 100u);
   for (uint32_t i = 0; i < 100; ++i) {
@@ -143,7 +149,7 @@ TEST_F(GrpcWorkersTest, GivesACallUpThatIsClosedAndTellsNothingMore) {
   };
   bool was_told = false;
   std::unique_ptr<Open> open = OnLoop([&] {
-    return workers_->PrefillPrompt(worker.name(), {}, [&](const auto&) { was_told = true; });
+    return workers_->PrefillPrompt(worker.name(), {}, {}, [&](const auto&) { was_told = true; });
   });
   ASSERT_EQ(is_open.get_future().wait_for(kPatience), std::future_status::ready);
   Close(std::move(open));
@@ -165,7 +171,7 @@ TEST_F(GrpcWorkersTest, LetsTheReceiverCloseItsOwnCall) {
   std::unique_ptr<Open> open;
   std::promise<void> closed;
   loop_.Run([&] {
-    open = workers_->EncodeMedia(worker.name(), {}, [&](const auto&) {
+    open = workers_->EncodeMedia(worker.name(), {}, {}, [&](const auto&) {
       open = nullptr;
       closed.set_value();
     });
@@ -179,7 +185,7 @@ TEST_F(GrpcWorkersTest, EndsCallsToAWorkerThatIsGoneWithUnavailable) {
   for (const char* const address : {gone.address.c_str(), "", "unix:/tmp/x", "nowhere"}) {
     Heard<decode::v1::DecodeSequenceResponse> heard;
     std::unique_ptr<Open> open = OnLoop([&] {
-      return workers_->DecodeSequence({"a", address, ""}, {}, heard.Ear());
+      return workers_->DecodeSequence({"a", address, ""}, {}, {}, heard.Ear());
     });
     EXPECT_TRUE(absl::IsUnavailable(heard.AwaitEnd())) << address;
     Close(std::move(open));

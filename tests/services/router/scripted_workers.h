@@ -25,24 +25,24 @@ class ScriptedWorkers final : public Workers {
   template <typename Request, typename Response>
   using Calls = std::list<Call<Request, Response>>;
 
-  std::unique_ptr<Open> PutMedia(const WorkerName& worker,
+  std::unique_ptr<Open> PutMedia(const WorkerName& worker, const TraceContext& /*work*/,
                                  const common::v1::RequestScope& /*scope*/,
                                  const std::string& digest,
                                  std::shared_ptr<const std::string> /*bytes*/,
                                  Told<common::v1::MediaInfo> told) override {
     return Add(puts, worker, digest, std::move(told));
   }
-  std::unique_ptr<Open> EncodeMedia(const WorkerName& worker,
+  std::unique_ptr<Open> EncodeMedia(const WorkerName& worker, const TraceContext& /*work*/,
                                     vision::v1::EncodeMediaRequest request,
                                     Told<vision::v1::EncodeMediaResponse> told) override {
     return Add(encodes, worker, std::move(request), std::move(told));
   }
-  std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker,
+  std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker, const TraceContext& /*work*/,
                                       prefill::v1::PrefillPromptRequest request,
                                       Told<prefill::v1::PrefillPromptResponse> told) override {
     return Add(prefills, worker, std::move(request), std::move(told));
   }
-  std::unique_ptr<Open> DecodeSequence(const WorkerName& worker,
+  std::unique_ptr<Open> DecodeSequence(const WorkerName& worker, const TraceContext& /*work*/,
                                        decode::v1::DecodeSequenceRequest request,
                                        Told<decode::v1::DecodeSequenceResponse> told) override {
     return Add(decodes, worker, std::move(request), std::move(told));

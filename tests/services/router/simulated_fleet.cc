@@ -545,6 +545,7 @@ int64_t SimulatedFleet::held_pages() const {
 }
 
 std::unique_ptr<Open> SimulatedFleet::PutMedia(const WorkerName& worker,
+                                               const TraceContext& /*work*/,
                                                const common::v1::RequestScope& scope,
                                                const std::string& digest,
                                                std::shared_ptr<const std::string> /*bytes*/,
@@ -577,20 +578,22 @@ std::unique_ptr<Open> SimulatedFleet::PutMedia(const WorkerName& worker,
 }
 
 std::unique_ptr<Open> SimulatedFleet::EncodeMedia(const WorkerName& worker,
+                                                  const TraceContext& /*work*/,
                                                   vision::v1::EncodeMediaRequest request,
                                                   Told<vision::v1::EncodeMediaResponse> told) {
   return Begin(worker, std::make_shared<EncodeCall>(*this, std::move(request), std::move(told)));
 }
 
 std::unique_ptr<Open> SimulatedFleet::PrefillPrompt(const WorkerName& worker,
+                                                    const TraceContext& /*work*/,
                                                     prefill::v1::PrefillPromptRequest request,
                                                     Told<prefill::v1::PrefillPromptResponse> told) {
   return Begin(worker, std::make_shared<PrefillCall>(*this, std::move(request), std::move(told)));
 }
 
 std::unique_ptr<Open> SimulatedFleet::DecodeSequence(
-    const WorkerName& worker, decode::v1::DecodeSequenceRequest request,
-    Told<decode::v1::DecodeSequenceResponse> told) {
+    const WorkerName& worker, const TraceContext& /*work*/,
+    decode::v1::DecodeSequenceRequest request, Told<decode::v1::DecodeSequenceResponse> told) {
   return Begin(worker, std::make_shared<DecodeCall>(*this, std::move(request), std::move(told)));
 }
 

@@ -59,17 +59,17 @@ class SimulatedFleet final : public Workers {
   // What the router has asked that makes no sense.
   const std::vector<std::string>& complaints() const { return complaints_; }
 
-  std::unique_ptr<Open> PutMedia(const WorkerName& worker, const common::v1::RequestScope& scope,
-                                 const std::string& digest,
+  std::unique_ptr<Open> PutMedia(const WorkerName& worker, const TraceContext& work,
+                                 const common::v1::RequestScope& scope, const std::string& digest,
                                  std::shared_ptr<const std::string> bytes,
                                  Told<common::v1::MediaInfo> told) override;
-  std::unique_ptr<Open> EncodeMedia(const WorkerName& worker,
+  std::unique_ptr<Open> EncodeMedia(const WorkerName& worker, const TraceContext& work,
                                     vision::v1::EncodeMediaRequest request,
                                     Told<vision::v1::EncodeMediaResponse> told) override;
-  std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker,
+  std::unique_ptr<Open> PrefillPrompt(const WorkerName& worker, const TraceContext& work,
                                       prefill::v1::PrefillPromptRequest request,
                                       Told<prefill::v1::PrefillPromptResponse> told) override;
-  std::unique_ptr<Open> DecodeSequence(const WorkerName& worker,
+  std::unique_ptr<Open> DecodeSequence(const WorkerName& worker, const TraceContext& work,
                                        decode::v1::DecodeSequenceRequest request,
                                        Told<decode::v1::DecodeSequenceResponse> told) override;
 

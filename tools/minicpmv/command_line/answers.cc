@@ -19,11 +19,12 @@ struct ChatFlags {
   ReplyFlags reply;
   ServerFlags server;
   bool json = false, bill = false;
+  std::string trace;
 
   absl::StatusOr<Command> ToCommand(const CLI::App& app) const {
     RETURN_IF_ERROR(CheckChatFlags(app, server));
     ASSIGN_OR_RETURN(LocalModelOptions model, reply.model.ToOptions());
-    ChatOptions chat = {std::move(model), reply.question, reply.ToReply(), json, bill, {}};
+    ChatOptions chat = {std::move(model), reply.question, reply.ToReply(), json, bill, trace, {}};
     if (server.given()) chat.server = server.ToAccess();
     return Command(std::move(chat));
   }
@@ -62,11 +63,16 @@ Subcommand AddChat(CLI::App& root) {
       "  minicpmv chat --max-slices=1 --no-image-id --image=f0.png --image=f1.png \"What happens "
       "in the video?\"\n"
       "  minicpmv chat --devices=cpu:threads=1,cpu:threads=1 \"Who are you?\"\n"
-      "  minicpmv chat --server=127.0.0.1:50070 --image=photo.jpg \"What is in the image?\"");
+      "  minicpmv chat --server=127.0.0.1:50070 --image=photo.jpg \"What is in the image?\"\n"
+      "  minicpmv chat --server=127.0.0.1:50070 --trace=chat.json \"Who are you?\"");
   AddReplyFlags(*app, flags->reply);
   AddServerFlags(*app, flags->server, /*is_required=*/false);
   app->add_flag("--json", flags->json, "One JSON object instead of the stream")->group("Answer");
   app->add_flag("--bill", flags->bill, "Seconds by stage and tokens, on standard error")
+      ->group("Answer");
+  app->add_option("--trace", flags->trace,
+                  "Where its time goes: Chrome's trace-event JSON, for ui.perfetto.dev")
+      ->type_name("FILE")
       ->group("Answer");
   return {app, [app, flags] { return flags->ToCommand(*app); }};
 }

@@ -41,12 +41,13 @@ absl::Duration DurationOf(const std::string& text) {
 
 struct ProcessFlags {
   ProcessSettings settings;
-  std::string drain_grace = "30s";
+  std::string drain_grace = "30s", log_format = "text";
 
   ProcessSettings ToSettings(const CLI::App& app) const {
     ProcessSettings made = settings;
     made.role = app.get_name();
     made.drain_grace = DurationOf(drain_grace);
+    made.json_log = log_format == "json";
     return made;
   }
 };
@@ -78,6 +79,16 @@ void AddProcessFlags(CLI::App& app, ProcessFlags& flags, const std::string& list
       ->type_name("FILE")
       ->group(kProcess);
   app.add_flag("--reflection", flags.settings.reflection, "Tell callers which services there are")
+      ->group(kProcess);
+  app.add_option("--trace", flags.settings.trace,
+                 "Where its time goes, request by request: Chrome's trace-event JSON, for "
+                 "ui.perfetto.dev")
+      ->type_name("FILE")
+      ->group(kProcess);
+  app.add_option("--log-format", flags.log_format,
+                 "Lines of standard error: text, or JSON objects (text)")
+      ->check(OneOf({"text", "json"}))
+      ->type_name("HOW")
       ->group(kProcess);
   app.add_option("--drain-grace", flags.drain_grace,
                  "How long running replies may take to end when it stops (30s)")
@@ -233,7 +244,9 @@ struct ServiceFlags {
 Subcommand AddRole(CLI::App& root, const std::string& name, const std::string& words, Role role) {
   const auto flags = std::make_shared<ServiceFlags>();
   CLI::App* const app = root.add_subcommand(name, words);
-  app->footer(absl::StrCat("Examples:\n  minicpmv ", name, " --router=127.0.0.1:50070"));
+  app->footer(absl::StrCat("Examples:\n  minicpmv ", name, " --router=127.0.0.1:50070\n  minicpmv ",
+                           name, " --router=127.0.0.1:50070 --log-format=json --trace=", name,
+                           ".json"));
   AddProcessFlags(*app, flags->process, kAnyPort);
   AddWorkerFlags(*app, flags->worker, /*alone=*/true, role != ROLE_VISION, role == ROLE_VISION);
   return {app, [app, flags, role]() -> absl::StatusOr<Command> {
@@ -248,7 +261,8 @@ std::vector<std::string> HandedOn(const CLI::App& cluster, const CLI::App& role)
   for (const CLI::Option* const option : cluster.get_options()) {
     const std::string flag = option->get_name();
     if (option->count() == 0 || role.get_option_no_throw(flag) == nullptr) continue;
-    if (flag == "--listen" || flag == "--threads" || flag == "--config") continue;
+    if (flag == "--listen" || flag == "--threads" || flag == "--config" || flag == "--trace")
+      continue;
     if (flag == "--admin-listen" && role.get_name() != "router") continue;
     if (option->get_items_expected_max() == 0) {
       handed_on.push_back(flag);
@@ -299,7 +313,8 @@ Subcommand AddRouter(CLI::App& root) {
   app->footer(
       "Examples:\n"
       "  minicpmv router --listen=127.0.0.1:50070\n"
-      "  minicpmv router --listen=0.0.0.0:50070 --token-file=token");
+      "  minicpmv router --listen=0.0.0.0:50070 --token-file=token\n"
+      "  minicpmv router --log-format=json --trace=router.json");
   AddProcessFlags(*app, flags->process, kFarPort);
   AddFolder(*app, flags->router.settings.folder);
   AddRouterFlags(*app, flags->router);
@@ -313,7 +328,10 @@ Subcommand AddServe(CLI::App& root) {
   const auto flags = std::make_shared<ServiceFlags>();
   CLI::App* const app =
       root.add_subcommand("serve", "A router and a worker with all roles in one process");
-  app->footer("Examples:\n  minicpmv serve --listen=127.0.0.1:50070");
+  app->footer(
+      "Examples:\n"
+      "  minicpmv serve --listen=127.0.0.1:50070\n"
+      "  minicpmv serve --log-format=json --trace=serve.json");
   AddProcessFlags(*app, flags->process, kFarPort);
   AddWorkerFlags(*app, flags->worker, /*alone=*/false, /*has_engine=*/true, /*has_vision=*/true);
   AddRouterFlags(*app, flags->router);
@@ -341,7 +359,9 @@ Subcommand AddCluster(CLI::App& root) {
       "workers and the router are handed on to them.\n"
       "Examples:\n"
       "  minicpmv cluster\n"
-      "  minicpmv cluster --vision=2 --prefill=1 --decode=2 --threads=8 --listen=127.0.0.1:50070");
+      "  minicpmv cluster --vision=2 --prefill=1 --decode=2 --threads=8 --listen=127.0.0.1:50070\n"
+      "  minicpmv cluster --trace=t.json      # t.router.json, t.vision-0.json, ...\n"
+      "  tools/merge_traces.py t.*.json > all.json");
   const auto add_count = [&](const std::string& role, int& count) {
     app->add_option(absl::StrCat("--", role), count,
                     absl::StrCat("Workers with the role ", role, " (1)"))
@@ -362,6 +382,8 @@ Subcommand AddCluster(CLI::App& root) {
             options.prefill = counts->prefill;
             options.decode = counts->decode;
             options.listen = flags->process.settings.listen;
+            options.trace = flags->process.settings.trace;
+            options.json_log = flags->process.log_format == "json";
             options.threads = flags->worker.model.threads.value_or(0);
             options.patience = DurationOf(flags->process.drain_grace) + kEndPatience;
             for (const char* const role : {"router", "vision", "prefill", "decode"}) {

@@ -15,10 +15,21 @@ absl::Time MonotonicNow() {
 
 absl::Status Cancelled() { return absl::CancelledError("the call was cancelled here"); }
 
+// gRPC ends the process where metadata is anything else.
+void AddIfPrintable(const char* name, const std::string& value, grpc::ClientContext& context) {
+  const bool is_printable =
+      std::all_of(value.begin(), value.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  if (!value.empty() && is_printable) context.AddMetadata(name, value);
+}
+
 }  // namespace
 
 Attempts::Attempts(Servers& servers, const CallOptions& options)
-    : servers_(servers), server_(&servers.InUse()), deadline_(MonotonicNow() + options.timeout) {
+    : servers_(servers),
+      server_(&servers.InUse()),
+      deadline_(MonotonicNow() + options.timeout),
+      traceparent_(options.traceparent),
+      tracestate_(options.tracestate) {
   NoteProgress();
 }
 
@@ -37,6 +48,8 @@ std::shared_ptr<grpc::ClientContext> Attempts::NewContext() {
   if (!options.cache_scope.empty()) {
     context->AddMetadata("minicpmv-cache-scope", options.cache_scope);
   }
+  AddIfPrintable("traceparent", traceparent_, *context);
+  AddIfPrintable("tracestate", tracestate_, *context);
   if (deadline_ != absl::InfiniteFuture()) {
     const absl::Duration left = deadline_ - MonotonicNow();
     context->set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(left));

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "absl/random/random.h"
 #include "absl/status/status.h"
@@ -39,6 +40,7 @@ class Attempts {
   Servers& servers_;
   Servers::Server* server_;
   const absl::Time deadline_;
+  const std::string traceparent_, tracestate_;
   absl::Time give_up_;
   absl::Duration pause_;
   size_t failures_ = 0;  // since the last progress
