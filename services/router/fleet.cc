@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
@@ -99,6 +100,7 @@ absl::Status Fleet::Report(StreamId stream, const control::v1::Heartbeat& heartb
   member->load = heartbeat.load();
   ++member->reports;
   member->full.clear();
+  member->ended.clear();
   member->last_report = loop_.Now();
   if (IsStalled(*member)) {
     Lose(*member);
@@ -190,6 +192,8 @@ FleetSnapshot Fleet::TakeSnapshot() const {
       view.link_rates[link.peer_id()] = link.rate();
     }
   }
+  std::map<const WorkerView::RoleView*, int64_t> seen;  // units of open calls that reports have
+  std::vector<std::pair<WorkerView*, const Opened::Entry*>> unseen;
   for (const Opened::Entry& entry : opened_) {
     const auto place = places.find(entry.worker.id);
     if (place == places.end()) continue;
@@ -197,12 +201,35 @@ FleetSnapshot Fleet::TakeSnapshot() const {
     if (view.name.incarnation != entry.worker.incarnation) continue;
     WorkerView::RoleView& role = view.roles[entry.role];
     ++role.own_calls;
-    if (IsSeen(members_.find(entry.worker.id)->second, entry)) continue;
-    view.pages -= entry.work.pages;
-    ++role.calls;
-    role.outstanding += entry.work.units;
+    if (IsSeen(members_.find(entry.worker.id)->second, entry)) {
+      seen[&role] += entry.work.units;
+    } else {
+      unseen.emplace_back(&view, &entry);
+    }
+  }
+  for (const auto& [id, place] : places) {
+    for (const auto& [played, ended] : members_.find(id)->second.ended) {
+      WorkerView::RoleView& role = snapshot.workers[place].roles[played];
+      TakeOff(ended, seen[&role], role);
+    }
+  }
+  for (const auto& [view, entry] : unseen) {
+    view->pages -= entry->work.pages;
+    ++view->roles[entry->role].calls;
+    view->roles[entry->role].outstanding += entry->work.units;
   }
   return snapshot;
+}
+
+void Fleet::TakeOff(const Ended& ended, int64_t still_open, WorkerView::RoleView& reported) {
+  reported.calls = std::max<int64_t>(0, reported.calls - ended.calls);
+  // Of what the worker had left to do, others may have asked for some. Ours was partly done: as
+  // much of each call.
+  const double ours = static_cast<double>(ended.units) + static_cast<double>(still_open);
+  if (ours <= 0) return;
+  const auto left = static_cast<double>(reported.outstanding);
+  const double gone = static_cast<double>(ended.units) * std::min(1.0, left / ours);
+  reported.outstanding = std::llround(std::max(0.0, left - gone));
 }
 
 std::optional<absl::Time> Fleet::MissingSince(Role role) const {
@@ -229,8 +256,18 @@ std::unique_ptr<Fleet::Opened> Fleet::Open(const WorkerName& worker, Role role, 
 
 Fleet::Opened::~Opened() {
   Fleet& fleet = fleet_;
+  fleet.NoteEnd(*entry_);
   fleet.opened_.erase(entry_);
   fleet.Changed();
+}
+
+void Fleet::NoteEnd(const Opened::Entry& entry) {
+  const auto found = members_.find(entry.worker.id);
+  if (found == members_.end() || Find(entry.worker) == nullptr) return;
+  if (!IsSeen(found->second, entry)) return;
+  Ended& ended = found->second.ended[entry.role];
+  ++ended.calls;
+  ended.units += entry.work.units;
 }
 
 void Fleet::NoteRefusal(const WorkerName& worker, Role role) {

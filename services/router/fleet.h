@@ -66,8 +66,8 @@ class Fleet {
   // NOT_FOUND: no such worker. UNAVAILABLE: it is lost.
   absl::Status Drain(absl::string_view worker_id, std::optional<absl::Duration> grace);
 
-  // Everything placement looks at, what was opened since the last report included. As it is until
-  // something changes.
+  // Everything placement looks at, what was opened and what has ended since the last report
+  // included. As it is until something changes.
   const FleetSnapshot& Snapshot() const;
   // Since when no ready worker plays `role`; nothing while one does.
   std::optional<absl::Time> MissingSince(common::v1::Role role) const;
@@ -76,7 +76,8 @@ class Fleet {
   const std::string& layout_fingerprint() const { return options_.layout_fingerprint; }
 
   // Work that the router has opened at a worker, for as long as the call is open. Until a report
-  // can have seen it, it is added to the load. Does not outlive the fleet.
+  // can have seen it, it is added to the load; once the call has ended, it is taken from the load
+  // of a report that still has it. Does not outlive the fleet.
   class Opened {
    public:
     ~Opened();
@@ -112,6 +113,9 @@ class Fleet {
   void OnChange(std::function<void()> changed) { changed_ = std::move(changed); }
 
  private:
+  struct Ended {
+    int64_t calls = 0, units = 0;
+  };
   struct Member {
     control::v1::WorkerHello hello;
     control::v1::WorkerLoad load;
@@ -119,7 +123,8 @@ class Fleet {
     StreamId id = 0;                   // of the stream
     uint64_t opened = 0, reports = 0;  // since the stream was opened
     absl::Time last_report;
-    std::set<common::v1::Role> full;  // since then
+    std::set<common::v1::Role> full;          // since then
+    std::map<common::v1::Role, Ended> ended;  // since then, and in that report
     bool is_lost = false;
   };
 
@@ -131,6 +136,9 @@ class Fleet {
   static bool IsReady(const Member& member);
   // Whether a report has seen the call.
   static bool IsSeen(const Member& member, const Opened::Entry& entry);
+  // Takes what has ended since a report from it. `still_open`: units of calls that it has, too.
+  static void TakeOff(const Ended& ended, int64_t still_open, WorkerView::RoleView& reported);
+  void NoteEnd(const Opened::Entry& entry);
   // Those who will send to each other bring up their links before they are needed.
   void Introduce(const Member& newcomer);
   void Lose(Member& member);

@@ -16,7 +16,7 @@ struct Work {
   int64_t pages = 0;  // that it will hold
 };
 
-// One worker as placement sees it: its last report, and what was opened since.
+// One worker as placement sees it: its last report, and what was opened and what has ended since.
 struct WorkerView {
   struct RoleView {
     int64_t calls = 0;        // running and waiting

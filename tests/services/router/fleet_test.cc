@@ -184,6 +184,48 @@ TEST_F(FleetTest, AddsWhatItHasOpenedSinceTheLastReport) {
   EXPECT_EQ(fleet_.Snapshot().workers[0].pages, 100);
 }
 
+TEST_F(FleetTest, TakesOffWhatHasEndedSinceTheLastReport) {
+  const Fleet::StreamId id = JoinReady(Hello("a", '1', ROLE_VISION), a_);
+  const auto vision = [&] { return fleet_.Snapshot().workers.front().roles.at(ROLE_VISION); };
+  auto first = fleet_.Open(NameOf(Hello("a")), ROLE_VISION, {10, 0}, [] {});
+  auto second = fleet_.Open(NameOf(Hello("a")), ROLE_VISION, {30, 0}, [] {});
+  auto third = fleet_.Open(NameOf(Hello("a")), ROLE_VISION, {7, 0}, [] {});
+  // It knows of two of them, and has done half of them.
+  control::v1::Heartbeat report = Report(ROLE_VISION, /*opened=*/2);
+  report.mutable_load()->mutable_roles(0)->set_running(2);
+  report.mutable_load()->mutable_roles(0)->set_outstanding(20);
+  ASSERT_TRUE(fleet_.Report(id, report).ok());
+  EXPECT_EQ(vision().calls, 3);
+  EXPECT_EQ(vision().outstanding, 20 + 7);
+  first.reset();
+  EXPECT_EQ(vision().calls, 2);
+  EXPECT_EQ(vision().outstanding, 15 + 7);
+  third.reset();  // nobody has reported it
+  EXPECT_EQ(vision().outstanding, 15);
+  second.reset();
+  EXPECT_EQ(vision().calls, 0);
+  EXPECT_EQ(vision().outstanding, 0);
+  // The next report knows better.
+  report.mutable_load()->mutable_roles(0)->set_running(1);
+  report.mutable_load()->mutable_roles(0)->set_outstanding(4);
+  ASSERT_TRUE(fleet_.Report(id, report).ok());
+  EXPECT_EQ(vision().calls, 1);
+  EXPECT_EQ(vision().outstanding, 4);
+}
+
+TEST_F(FleetTest, LeavesToAWorkerWhatOthersHaveAskedOfIt) {
+  const Fleet::StreamId id = JoinReady(Hello("a", '1', ROLE_VISION), a_);
+  auto call = fleet_.Open(NameOf(Hello("a")), ROLE_VISION, {10, 0}, [] {});
+  control::v1::Heartbeat report = Report(ROLE_VISION, /*opened=*/1);
+  report.mutable_load()->mutable_roles(0)->set_running(3);
+  report.mutable_load()->mutable_roles(0)->set_outstanding(50);
+  ASSERT_TRUE(fleet_.Report(id, report).ok());
+  call.reset();
+  const auto& vision = fleet_.Snapshot().workers.front().roles.at(ROLE_VISION);
+  EXPECT_EQ(vision.calls, 2);
+  EXPECT_EQ(vision.outstanding, 40);
+}
+
 TEST_F(FleetTest, CountsAnewForALifeThatDialsAgain) {
   const Fleet::StreamId stream = JoinReady(Hello("a"), a_);
   for (int i = 0; i < 5; ++i) EXPECT_TRUE(fleet_.Report(stream, Report()).ok());
