@@ -2,12 +2,13 @@
 # Installs every package that building, testing and running needs on Debian 12. Idempotent: a second run with nothing
 # missing asks no registry. Runs as root, or through sudo.
 #
-#     tools/install_deps.sh            # build, tests and run time
-#     tools/install_deps.sh --fuzz     # clang's fuzzer run time beside it
+#     tools/install_deps.sh                     # build, tests and run time
+#     tools/install_deps.sh --fuzz              # clang's fuzzer run time beside it
+#     tools/install_deps.sh --prometheus=DIR    # only: prometheus and promtool for the tests of deploy/, in DIR/usr/bin
 set -euo pipefail
 
 packages=(
-  build-essential cmake ninja-build ccache pkg-config git python3 python3-pil
+  build-essential cmake ninja-build ccache pkg-config git python3 python3-pil python3-yaml
   libabsl-dev libgtest-dev libgmock-dev libbenchmark-dev
   libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
   libhwy-dev
@@ -17,15 +18,6 @@ packages=(
   prometheus-cpp-dev libboost1.81-dev
 )
 [ "${1:-}" = --fuzz ] && packages+=(clang libclang-rt-14-dev)
-
-missing=()
-for package in "${packages[@]}"; do
-  [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
-done
-if [ ${#missing[@]} -eq 0 ]; then
-  echo "packages: all ${#packages[@]} are installed"
-  exit 0
-fi
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
@@ -63,6 +55,29 @@ apt() {
   rm -f "$log"
   return "$status"
 }
+
+# Unpacked, not installed, as that would start a server on port 9090. 19 MB to fetch, 96 MB on the disk.
+if [[ ${1:-} == --prometheus=* ]]; then
+  folder=${1#*=}
+  [ ! -x "$folder/usr/bin/promtool" ] || exit 0
+  fetched=$(mktemp -d)
+  trap 'rm -rf "$fetched"' EXIT
+  echo "packages: fetching prometheus for the tests of deploy/"
+  apt "reading lists" update
+  (cd "$fetched" && apt prometheus download prometheus)
+  mkdir -p "$folder"
+  dpkg-deb -x "$fetched"/prometheus_*.deb "$folder"
+  exit 0
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+  echo "packages: all ${#packages[@]} are installed"
+  exit 0
+fi
 
 echo "packages: installing ${#missing[@]} of ${#packages[@]}: ${missing[*]}"
 apt "reading lists" update
