@@ -115,8 +115,12 @@ absl::StatusOr<std::unique_ptr<RequestQueue::Place>> RequestQueue::Enter(Request
     return Refuse(tenant, "QUEUE_FULL",
                   absl::StrCat("of this tenant ", of_tenant, " requests wait"));
   }
-  const absl::Time now = loop_.Now();
   const absl::Duration wait = EstimatedWait(tenant);
+  if (wait > limits_.wait) {
+    return Refuse(tenant, "QUEUE_FULL",
+                  absl::StrCat("the queue takes about ", absl::FormatDuration(wait)));
+  }
+  const absl::Time now = loop_.Now();
   if (deadline != absl::InfiniteFuture() && now + wait > deadline) {
     return Refuse(tenant, "DEADLINE_HOPELESS",
                   absl::StrCat("the deadline is in ", absl::FormatDuration(deadline - now),

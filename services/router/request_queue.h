@@ -30,6 +30,8 @@ class RequestQueue {
   struct Limits {
     size_t requests = 256;  // that were not let in yet
     size_t of_one_tenant = 256;
+    // As EstimatedWait has it.
+    absl::Duration wait = absl::InfiniteDuration();
   };
 
   // All outlive it.
@@ -70,8 +72,9 @@ class RequestQueue {
     std::function<bool()> go_;
   };
 
-  // RESOURCE_EXHAUSTED with RetryInfo: the queue is full (reason QUEUE_FULL), or the deadline will
-  // have passed before it is this request's turn (DEADLINE_HOPELESS). The queue outlives the place.
+  // RESOURCE_EXHAUSTED with RetryInfo: the queue is full or its wait too long (reason QUEUE_FULL),
+  // or the deadline will have passed before it is this request's turn (DEADLINE_HOPELESS). The
+  // queue outlives the place.
   absl::StatusOr<std::unique_ptr<Place>> Enter(RequestClass request_class,
                                                const std::string& tenant, absl::Time deadline);
 

@@ -52,7 +52,7 @@ Router::Router(RouterOptions options, const RouterModel& model, Workers& workers
                   ? *options.random_seed
                   : uint64_t{std::random_device()()} << 32 | std::random_device()()),
       fleet_(FleetOptionsOf(options, model), loop),
-      queue_({options.queue_limit, options.tenant_limit}, options_.tenants, loop, watch),
+      queue_({options.queue_limit, options.tenant_limit, options.longest_wait}, options_.tenants, loop, watch),
       quotas_(options_.tenants, loop, watch),
       ground_{options_, model_, workers_, loop_, fleet_, queue_, quotas_, watch_} {
   fleet_.OnChange([this] {

@@ -14,6 +14,8 @@ struct RouterOptions {
   size_t queue_limit = 256;
   size_t tenant_limit = 256;
   TenantBook tenants;
+  // A request that would wait longer, by the measured rate, is refused at once.
+  absl::Duration longest_wait = absl::InfiniteDuration();
   // For so long requests wait while no worker plays a role that they need, then they are refused.
   absl::Duration settle = absl::Seconds(10);
   // See FleetOptions.

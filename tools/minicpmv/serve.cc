@@ -56,6 +56,7 @@ absl::StatusOr<router::RouterServerOptions> OptionsOf(const ServiceProcess& proc
   options.router.queue_limit = static_cast<size_t>(router.queue_limit);
   options.router.tenant_limit = static_cast<size_t>(router.tenant_limit);
   ASSIGN_OR_RETURN(options.router.tenants, TenantsOf(router));
+  options.router.longest_wait = router.longest_wait;
   options.router.settle = router.settle;
   options.router.stall_after = router.stall_after;
   options.router.failovers = static_cast<int>(router.failovers);

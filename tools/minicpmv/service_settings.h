@@ -43,6 +43,7 @@ struct RouterSettings {
   // One tenant alone does not fill the queue.
   int64_t queue_limit = 256, tenant_limit = 224;
   std::string tenants_file;  // "": all have the same terms, without limits
+  absl::Duration longest_wait = absl::InfiniteDuration();
   absl::Duration settle = absl::Seconds(10);
   std::optional<absl::Duration> stall_after;
   int64_t failovers = 16;

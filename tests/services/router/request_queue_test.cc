@@ -142,6 +142,28 @@ TEST_F(RequestQueueTest, RefusesAHopelessDeadlineByTheMeasuredRate) {
   EXPECT_TRUE(queue_.Enter(RequestClass::kText, "", loop_.Now() + absl::Minutes(1)).ok());
 }
 
+TEST_F(RequestQueueTest, RefusesAWaitThatIsTooLongByTheMeasuredRate) {
+  RequestQueue queue({/*requests=*/100, /*of_one_tenant=*/100, /*wait=*/absl::Seconds(10)}, tenants_,
+                     loop_, watch_);
+  const auto enter = [&] { return queue.Enter(RequestClass::kText, "", absl::InfiniteFuture()); };
+  const Place a = *enter(), b = *enter(), c = *enter();
+  Wait(a, "a");
+  Wait(b, "b");
+  Wait(c, "c");
+  for (int i = 0; i < 2; ++i) {
+    loop_.RunFor(absl::Seconds(4));
+    room_ = 1;
+    queue.PumpSoon();
+    loop_.RunFor(absl::ZeroDuration());
+  }
+  // One waits, and 4 s pass between two.
+  const Place d = *enter();
+  const absl::Status refused = enter().status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_EQ(ReasonOf(refused), "QUEUE_FULL");
+  EXPECT_NEAR(absl::ToDoubleSeconds(*RetryAfterOf(refused)), 12, 0.1);
+}
+
 TEST_F(RequestQueueTest, GivesWhoComesBackItsOldPlaceThoughTheQueueIsFull) {
   const Place first = Enter();
   Wait(first, "first");

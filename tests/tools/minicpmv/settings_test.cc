@@ -66,6 +66,7 @@ const std::map<std::string, std::string>& Samples() {
       {"prefill", "2"},
       {"prompt", "64"},
       {"queue", "8"},
+      {"queue-wait", "2s"},
       {"rate", "2.5"},
       {"reference-quirks", ""},
       {"reflection", ""},

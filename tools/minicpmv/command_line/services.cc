@@ -159,11 +159,12 @@ void AddWorkerFlags(CLI::App& app, WorkerFlags& flags, bool alone, bool has_engi
 
 struct RouterFlags {
   RouterSettings settings;
-  std::string settle = "10s", stall_after;
+  std::string queue_wait = "inf", settle = "10s", stall_after;
   int64_t media_memory_mb = 512, media_disk_mb = 4096;
 
   RouterSettings ToSettings() const {
     RouterSettings made = settings;
+    made.longest_wait = DurationOf(queue_wait);
     made.settle = DurationOf(settle);
     if (!stall_after.empty()) made.stall_after = DurationOf(stall_after);
     made.media_memory_bytes = media_memory_mb << 20;
@@ -186,6 +187,11 @@ void AddRouterFlags(CLI::App& app, RouterFlags& flags) {
   app.add_option("--tenants", flags.settings.tenants_file,
                  "A YAML file: weights and limits of tenants (all alike, none)")
       ->type_name("FILE")
+      ->group(kRouter);
+  app.add_option("--queue-wait", flags.queue_wait,
+                 "Requests that would wait longer, by the measured rate, are refused (inf)")
+      ->check(Duration())
+      ->type_name("TIME")
       ->group(kRouter);
   app.add_option("--settle", flags.settle,
                  "How long requests wait for a worker while none plays a role (10s)")
