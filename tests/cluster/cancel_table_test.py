@@ -1,5 +1,5 @@
-"""A request may be given up at any moment, by its client, by its deadline, by both at once, and twice: afterwards nothing
-is held anywhere, and others get the right answers.
+"""A request may be given up at any moment, by its client, by its deadline, by both at once, and twice: afterwards
+nothing is held anywhere, and others get the right answers.
 
 The moments are staged by the workers themselves (services/common/test_points.h): the thread that comes to one of them
 stays there until the request has been given up, while all other threads go on.
