@@ -77,8 +77,9 @@ std::string LineOf(const LoadProgress& progress, absl::Duration duration, int64_
       progress.tokens - tokens_before);
 }
 
-absl::Status WriteFile(const std::string& path, const std::string& text) {
-  std::FILE* const file = std::fopen(path.c_str(), "wb");
+// `mode` as fopen has it.
+absl::Status WriteFile(const std::string& path, const char* mode, const std::string& text) {
+  std::FILE* const file = std::fopen(path.c_str(), mode);
   if (file == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("--json: ", path, " cannot be written"));
   }
@@ -136,8 +137,8 @@ absl::Status BenchServe(const BenchServeOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--rate: more than ", kMaxConversations, " conversations in --seconds"));
   }
-  // Known before the load, not after it.
-  if (!options.json.empty()) RETURN_IF_ERROR(WriteFile(options.json, ""));
+  // Whether it can be written is known before the load, not after it.
+  if (!options.json.empty()) RETURN_IF_ERROR(WriteFile(options.json, "ab", ""));
   ASSIGN_OR_RETURN(const std::unique_ptr<sdk::Client> client,
                    ConnectTo(options.server, /*patience=*/absl::ZeroDuration()));
   ASSIGN_OR_RETURN(const chat::v1::Model served, ServedModel(*client));
@@ -174,7 +175,7 @@ absl::Status BenchServe(const BenchServeOptions& options) {
                              absl::FormatDuration(run.lateness()),
                              " late: this machine is too busy for such a load\n"));
   }
-  if (!options.json.empty()) RETURN_IF_ERROR(WriteFile(options.json, JsonOf(report)));
+  if (!options.json.empty()) RETURN_IF_ERROR(WriteFile(options.json, "wb", JsonOf(report)));
   return WriteOutput(TableOf(report));
 }
 
