@@ -194,7 +194,7 @@ void DecodeCall::OnEnd(absl::StatusOr<Finish> finish) {
     if (!status.ok() && !failure_.ok()) status = failure_;
     if (status.ok()) FillEnding(*finish, *response.mutable_ending());
   }
-  if (status.ok()) TestPoint("decode.ending", request_id_);
+  if (status.ok()) TestPoint("decode.ending", work_.request_id);
   room_.CountEnding(finish.status());
   TraceWork(TraceRow::kRequest, "DecodeSequence", handed_, room_.clock().Now(), work_,
             {{"tokens", int64_t{generated_}},
