@@ -1,7 +1,7 @@
 #include "tools/minicpmv/load/load_figures.h"
 
 #include <algorithm>
-#include <cmath>
+#include <iterator>
 #include <utility>
 
 namespace minicpmv {
