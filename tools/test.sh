@@ -22,7 +22,8 @@ log=$(mktemp)
 echo "configure: preset $preset in $folder/"
 cmake --preset "$preset" >"$log" 2>&1 || { cat "$log"; exit 1; }
 rm -f "$log"
-tools/install_deps.sh --prometheus="$folder/prometheus" || echo "packages: without promtool some tests of deploy/ are skipped"
+tools/install_deps.sh --prometheus="$folder/prometheus" ||
+  echo "packages: without promtool some tests of deploy/ are skipped"
 tools/progress.py build -- ninja -C "$folder"
 
 results=$PWD/$folder/tests.xml
