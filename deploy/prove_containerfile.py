@@ -2,8 +2,9 @@
 """Performs deploy/Containerfile without a container engine: every FROM is a bare Debian root made by mmdebstrap, every RUN
 and COPY happens there, and what comes out answers as the image would: not as root, healthy, without a compiler.
 
-    sudo deploy/prove_containerfile.py            # needs mmdebstrap and 3 GB in the folder for temporary files
-    sudo deploy/prove_containerfile.py --keep     # leaves the image's root where it says
+    sudo deploy/prove_containerfile.py                  # needs mmdebstrap and 3 GB in the folder for temporary files
+    sudo deploy/prove_containerfile.py --keep           # leaves the image's root where it says
+    sudo deploy/prove_containerfile.py --ccache=DIR     # a compiler cache there: the next time is quick
 
 The steps are read from the Containerfile, so that the two cannot differ; an instruction that this does not know is an
 error. The status is 0 where all went well.
@@ -16,6 +17,7 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,8 +37,8 @@ PATIENCE = 60  # seconds until the image has to answer
 class Stage:
     """A root and what the instructions so far said about processes in it."""
 
-    def __init__(self, folder, base):
-        self.folder, self.base = folder, base
+    def __init__(self, folder, base, ccache):
+        self.folder, self.base, self.ccache = folder, base, ccache
         self.workdir, self.user = "/", "0"
         self.environment = {"PATH": PATH, "HOME": "/root"}
         self.entrypoint, self.command, self.health = [], [], []
@@ -46,9 +48,14 @@ class Stage:
 
     def wrap(self, command, **environment):
         """The command as a process of this root; what is mounted for it ends with it."""
-        mounts = 'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec "$@"'
+        mounts = 'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && '
+        if self.ccache:
+            cache = self.folder / "var" / "cache" / "ccache"
+            cache.mkdir(exist_ok=True)
+            mounts += shlex.join(["mount", "--bind", str(self.ccache), str(cache)]) + " && "
+            environment["CCACHE_DIR"] = "/var/cache/ccache"
         # chroot's --userspec takes a number or a name of the outer system: 10001 has to be a number.
-        return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts, str(self.folder),
+        return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts + 'exec "$@"', str(self.folder),
                 "chroot", f"--userspec={self.user}:{self.user}", str(self.folder), "/usr/bin/env", "-i",
                 *(f"{name}={value}" for name, value in {**self.environment, **environment}.items()),
                 "/bin/sh", "-c", 'cd "$0" && exec "$@"', self.workdir, *command]
@@ -131,7 +138,7 @@ def make_base(folder, image):
     return base
 
 
-def build(folder):
+def build(folder, ccache):
     """The last stage."""
     stages, stage = {}, None
     for number, name, rest in read_instructions(CONTAINERFILE.read_text()):
@@ -141,7 +148,7 @@ def build(folder):
             if name == "FROM":
                 image, _, as_name = rest.partition(" AS ")
                 base = make_base(folder, image)
-                stage = Stage(folder / (as_name or "image"), base)
+                stage = Stage(folder / (as_name or "image"), base, ccache if as_name else None)
                 subprocess.run(["cp", "-a", "--reflink=auto", base, stage.folder], check=True)
                 stages[as_name] = stage
             else:
@@ -201,16 +208,18 @@ def megabytes(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the image's root")
-    keep = parser.parse_args().keep
+    parser.add_argument("--ccache", type=pathlib.Path, metavar="DIR", help="a compiler cache for what is built")
+    flags = parser.parse_args()
     if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
         sys.exit("prove_containerfile.py: has to be root, and needs mmdebstrap")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("prove_containerfile.py: stopped"))  # and leaves nothing
     with tempfile.TemporaryDirectory(prefix="minicpmv-image-") as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)  # the image's user has to get in
-        image = build(folder)
+        image = build(folder, flags.ccache and flags.ccache.resolve())
         prove(image)
         print(f"the image: {megabytes(image.folder)} MB, {megabytes(image.base)} MB of them the bare Debian")
-        if keep:
+        if flags.keep:
             kept = pathlib.Path(tempfile.mkdtemp(prefix="minicpmv-kept-image-"))
             shutil.move(image.folder, kept / "root")
             print(f"it lies in {kept / 'root'}")
