@@ -196,7 +196,7 @@ def prove(image):
         expect("it answers", "nano" in answer.stdout, answer)
     finally:
         process.kill()  # unshare; --kill-child takes the rest along
-        process.wait(PATIENCE)
+        process.communicate(timeout=PATIENCE)  # until the last of them has let go of its output
     health = subprocess.run(image.wrap(image.health, MINICPMV_ADMIN_LISTEN=ADMIN), capture_output=True, text=True)
     expect("without the process it is not healthy", health.returncode != 0, health)
 
