@@ -10,7 +10,7 @@ import unittest
 
 from composed_fleet import TOKEN, ComposedFleetTest
 from deployment import DEPLOY, ROOT, needs_yaml, own_services, read_compose, read_yaml
-from harness import EXECUTABLE, NANO, ExecutableTest, run
+from harness import EXECUTABLE, NANO, ExecutableTest
 from prove_containerfile import CONTAINERFILE, SUITES, read_instructions, words_of
 
 # What every Debian has, and what a build with sanitizers links beside it.

@@ -12,8 +12,8 @@ from composed_fleet import ComposedFleetTest
 from deployment import DEPLOY, alert_rules, dashboard_targets, needs_prometheus, needs_yaml, read_yaml, tool, yaml
 from fleet import PATIENCE, PICTURES, die_with_parent
 
-SCRAPE_EVERY = "250ms"
-RANGE = "3s"  # what Grafana would put for $__rate_interval
+SCRAPE_EVERY = "1s"
+RANGE = "1m"  # what Grafana would put for $__rate_interval
 # A series by its name, with what a query asks of its labels.
 SELECTOR = re.compile(r"\b((?:minicpmv|process)_\w+|up)\b(?:\{([^}]*)\})?")
 
@@ -69,15 +69,20 @@ class MetricsTest(ComposedFleetTest):
             return json.load(answer)["data"]
 
     def query(self, expression):
-        """The samples that promtool gets."""
-        done = subprocess.run([tool("promtool"), "query", "instant", "--format=json",
-                               f"http://{self.prometheus_address}", expression],
-                              capture_output=True, text=True, timeout=PATIENCE)
-        self.assertEqual(done.returncode, 0, (expression, done.stderr))
-        return json.loads(done.stdout)
+        """The samples that promtool gets. On a busy machine a process may just not have been read in time: for a while
+        none is asked for again."""
+        end = time.monotonic() + 10
+        while True:
+            done = subprocess.run([tool("promtool"), "query", "instant", "--format=json",
+                                   f"http://{self.prometheus_address}", expression],
+                                  capture_output=True, text=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 0, (expression, done.stderr))
+            if (samples := json.loads(done.stdout)) or time.monotonic() > end:
+                return samples
+            time.sleep(0.2)
 
     def await_scrapes(self):
-        """Every process has been read twice, so that there are rates."""
+        """Every process has been read a few times, so that there are rates."""
         end = time.monotonic() + PATIENCE
         while True:
             try:
@@ -100,8 +105,9 @@ class MetricsTest(ComposedFleetTest):
                 for label in re.findall(r"\{\{(\w+)\}\}", legend):
                     self.assertTrue(all(label in sample["metric"] for sample in samples), f"no label {label}")
         (group,) = self.get("rules")["groups"]
-        self.assertEqual({rule["name"]: (rule["health"], rule["state"]) for rule in group["rules"]},
-                         {rule["alert"]: ("ok", "inactive") for rule in alert_rules()})
+        self.assertEqual({rule["name"]: rule["health"] for rule in group["rules"]},
+                         {rule["alert"]: "ok" for rule in alert_rules()})
+        self.assertNotIn("firing", [rule["state"] for rule in group["rules"]])
 
     def test_every_series_that_is_asked_for_exists(self):
         exposed = [parse_series(name) for process in self.services.values() for name in process.metrics()]
