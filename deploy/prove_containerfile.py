@@ -10,6 +10,7 @@ The steps are read from the Containerfile, so that the two cannot differ; an ins
 error. The status is 0 where all went well.
 """
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -186,7 +187,7 @@ def prove(image):
     expect("no compiler, build tool or Python is in it", absent.returncode == 0, absent)
 
     process = subprocess.Popen(image.wrap([*image.entrypoint, "serve", "--listen=127.0.0.1:0"], MINICPMV_ADMIN_LISTEN=ADMIN),
-                               stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+                               stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, start_new_session=True)
     try:
         match = re.fullmatch(r"ready serve (\S+) admin=\S+", read_line(process))
         expect("serve is ready", match, match)
@@ -194,9 +195,13 @@ def prove(image):
         expect("its health check says so", health.returncode == 0, health)
         answer = run(image, "chat", f"--server={match.group(1)}", "Who are you?")
         expect("it answers", "nano" in answer.stdout, answer)
+        os.killpg(process.pid, signal.SIGTERM)
+        expect("it stops when it is told", process.wait(PATIENCE) == 0, process.returncode)
     finally:
-        process.kill()  # unshare; --kill-child takes the rest along
-        process.communicate(timeout=PATIENCE)  # until the last of them has let go of its output
+        # All of them, as who has become another user is not killed along with unshare.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
     health = subprocess.run(image.wrap(image.health, MINICPMV_ADMIN_LISTEN=ADMIN), capture_output=True, text=True)
     expect("without the process it is not healthy", health.returncode != 0, health)
 
