@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/json_text.h"
+#include "runtime/base/quoted.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 
@@ -33,7 +34,7 @@ void Log(spdlog::level::level_enum level, absl::string_view line, absl::string_v
     text = JsonText(line);
     if (!request_id.empty()) absl::StrAppend(&text, ", \"request_id\": ", JsonText(request_id));
   } else if (!request_id.empty()) {
-    absl::StrAppend(&text, " (request ", request_id, ")");
+    absl::StrAppend(&text, " (request ", Quoted(request_id), ")");
   }
   Logger().log(level, spdlog::string_view_t(text.data(), text.size()));
 }

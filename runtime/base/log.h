@@ -6,7 +6,8 @@ namespace minicpmv {
 
 // One line each on standard error, with the time and a letter for the level. Thread-safe; lines of
 // two threads never mix. Text from outside belongs in Quoted() first; prompts, replies and media
-// belong in no line. `request_id`: whose request the line is about; "": nobody's in particular.
+// belong in no line. `request_id`: whose request the line is about, as it came; "": nobody's in
+// particular.
 void LogInfo(absl::string_view line, absl::string_view request_id = "");
 void LogWarning(absl::string_view line, absl::string_view request_id = "");
 void LogError(absl::string_view line, absl::string_view request_id = "");

@@ -78,7 +78,7 @@ int64_t TraceFile::dropped() const {
   return dropped_;
 }
 
-int TraceFile::LaneFor(const TraceSpan& span) {
+int TraceFile::LaneFor(const TraceSpan& span, absl::Time end) {
   std::vector<Lane>& lanes = lanes_[static_cast<size_t>(span.row)];
   auto lane = std::find_if(lanes.begin(), lanes.end(),
                            [&](const Lane& other) { return other.free_from <= span.start; });
@@ -95,7 +95,7 @@ int TraceFile::LaneFor(const TraceSpan& span) {
   } else if (lane == lanes.end()) {
     lane = std::prev(lane);
   }
-  lane->free_from = span.end;
+  lane->free_from = end;
   return lane->id;
 }
 
@@ -152,6 +152,7 @@ void TraceFile::AppendFlow(const TraceSpan& span, int lane) {
 }
 
 void TraceFile::Add(const TraceSpan& span) {
+  const absl::Time end = span.end == kNow ? Clock::Monotonic().Now() : span.end;
   bool was_empty;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -160,11 +161,11 @@ void TraceFile::Add(const TraceSpan& span) {
       return;
     }
     was_empty = pending_.empty();
-    const int lane = LaneFor(span);
+    const int lane = LaneFor(span, end);
     absl::StrAppend(&pending_, ",\n{\"name\": ", JsonText(span.name), ", \"cat\": \"",
                     kRowNames[static_cast<size_t>(span.row)], "\", \"ph\": \"X\"");
     AppendTime("ts", span.start + to_wall_);
-    AppendTime("dur", absl::UnixEpoch() + std::max(absl::ZeroDuration(), span.end - span.start));
+    AppendTime("dur", absl::UnixEpoch() + std::max(absl::ZeroDuration(), end - span.start));
     AppendPlace(lane);
     AppendArguments(span);
     absl::StrAppend(&pending_, "}");

@@ -56,11 +56,14 @@ struct TraceArgument {
 };
 using TraceArguments = std::initializer_list<TraceArgument>;
 
+// As the end of a span: when it is told.
+inline constexpr absl::Time kNow = absl::InfiniteFuture();
+
 struct TraceSpan {
   SpanKind kind = SpanKind::kPart;
   TraceRow row = TraceRow::kRequest;
   absl::string_view name;
-  absl::Time start, end;             // by Clock::Monotonic()
+  absl::Time start, end;             // by Clock::Monotonic(), or kNow
   const TracedWork* work = nullptr;  // null: nobody's in particular
   TraceArguments arguments;
 };
@@ -101,7 +104,7 @@ class TraceFile {
   };
 
   TraceFile(int file, const TraceFileOptions& options);
-  int LaneFor(const TraceSpan& span);
+  int LaneFor(const TraceSpan& span, absl::Time end);
   void AppendTime(absl::string_view name, absl::Time time);
   void AppendPlace(int lane);
   void AppendArguments(const TraceSpan& span);

@@ -196,7 +196,7 @@ void DecodeCall::OnEnd(absl::StatusOr<Finish> finish) {
   }
   if (status.ok()) TestPoint("decode.ending", work_.request_id);
   room_.CountEnding(finish.status());
-  TraceWork(TraceRow::kRequest, "DecodeSequence", handed_, room_.clock().Now(), work_,
+  TraceWork(TraceRow::kRequest, "DecodeSequence", handed_, kNow, work_,
             {{"tokens", int64_t{generated_}},
              {"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});
   admitted_.reset();

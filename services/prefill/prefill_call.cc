@@ -214,7 +214,7 @@ void PrefillCall::OnEnd(absl::StatusOr<Finish> finish) {
   }
   room_.CountEnding(finish.status());
   Count();
-  TraceWork(TraceRow::kRequest, "PrefillPrompt", handed_, room_.clock().Now(), work_,
+  TraceWork(TraceRow::kRequest, "PrefillPrompt", handed_, kNow, work_,
             {{"positions", tokens_},
              {"held", held_},
              {"spans", static_cast<int64_t>(spans_.size())},

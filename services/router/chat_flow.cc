@@ -109,8 +109,7 @@ Task<absl::Status> ChatFlow::Run() {
     if (!placed.ok()) co_return placed;
     const absl::Time begin = ground_.loop.Now();
     const std::optional<CallFailure> failure = co_await Attempt();
-    TracePart(TraceRow::kStage, failure ? "failed attempt" : "attempt", begin, ground_.loop.Now(),
-              work_);
+    TracePart(TraceRow::kStage, failure ? "failed attempt" : "attempt", begin, kNow, work_);
     bill_.CloseSteps(/*has_bill=*/false);
     if (!failure) break;
     CloseCalls();
@@ -156,7 +155,7 @@ Task<absl::Status> ChatFlow::BringMediaHome() {
     co_await Pause(PauseAfter(media_.failures()));
   }
   if (!request_.media.empty()) {
-    TracePart(TraceRow::kStage, "media", begin, ground_.loop.Now(), work_);
+    TracePart(TraceRow::kStage, "media", begin, kNow, work_);
   }
   co_return absl::OkStatus();
 }
@@ -535,7 +534,7 @@ double ChatFlow::WorkOf(int64_t new_tokens) const {
 void ChatFlow::TellTrace(absl::string_view how) {
   has_told_trace_ = true;
   const int64_t tokens = writer_ ? static_cast<int64_t>(writer_->tokens().size()) : 0;
-  TraceWork(TraceRow::kRequest, "reply", arrival_, ground_.loop.Now(), work_,
+  TraceWork(TraceRow::kRequest, "reply", arrival_, kNow, work_,
             {{"class", NameOf(ClassOf(request_))},
              {"prompt_tokens", int64_t{plan_.prompt.prompt_tokens()}},
              {"tokens", tokens},

@@ -34,7 +34,7 @@ Upload::Upload(Router& router, Loop& loop, MediaBytes& media, absl::Duration pat
       stream_(std::move(stream)) {}
 
 Upload::~Upload() {
-  TraceWork(TraceRow::kRequest, "UploadMedia", arrival_, loop_.Now(), work_,
+  TraceWork(TraceRow::kRequest, "UploadMedia", arrival_, kNow, work_,
             {{"bytes", static_cast<int64_t>(size_)}});
 }
 

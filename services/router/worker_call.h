@@ -107,7 +107,7 @@ class WorkerCall {
     ground_.signal.Notify();
   }
   void TellTrace(absl::string_view error) const {
-    TraceCall(name_, began_, ground_.loop.Now(), work_, {{"worker", worker_.id}, {"error", error}});
+    TraceCall(name_, began_, kNow, work_, {{"worker", worker_.id}, {"error", error}});
   }
 
   const CallGround ground_;

@@ -138,7 +138,7 @@ void EncodeCall::End(const absl::Status& status) {
   }
   stream_->End(status);
   if (!is_slot_open) return;  // it has not started
-  TraceWork(TraceRow::kRequest, "EncodeMedia", handed_, room_.worker.clock().Now(), work_,
+  TraceWork(TraceRow::kRequest, "EncodeMedia", handed_, kNow, work_,
             {{"slices", static_cast<int64_t>(plan_.spans.size())},
              {"helpers", static_cast<int64_t>(helpers_.size())},
              {"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});

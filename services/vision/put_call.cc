@@ -17,8 +17,7 @@ PutCall::PutCall(VisionRoom& room, std::shared_ptr<Stream> stream, TraceContext 
       work_{"", std::move(trace)} {}
 
 PutCall::~PutCall() {
-  TraceWork(TraceRow::kRequest, "PutMedia", handed_, room_.worker.clock().Now(), work_,
-            {{"bytes", received_}});
+  TraceWork(TraceRow::kRequest, "PutMedia", handed_, kNow, work_, {{"bytes", received_}});
 }
 
 void PutCall::Start(std::unique_ptr<Worker::Call> admitted) {

@@ -157,7 +157,7 @@ absl::StatusOr<Answer> ServerAnswerer::Reply(
     } else if ((*event)->has_text()) {
       const chat::v1::ReplyText& text = (*event)->text();
       if (answer.tokens.empty()) {
-        TracePart(TraceRow::kStage, "to the first text", begin, Clock::Monotonic().Now(), work);
+        TracePart(TraceRow::kStage, "to the first text", begin, kNow, work);
       }
       answer.text += text.text();
       answer.tokens.insert(answer.tokens.end(), text.tokens().begin(), text.tokens().end());
@@ -166,7 +166,7 @@ absl::StatusOr<Answer> ServerAnswerer::Reply(
       NoteEnding((*event)->ending(), answer);
     }
   }
-  TraceCall("StreamReply", begin, Clock::Monotonic().Now(), work,
+  TraceCall("StreamReply", begin, kNow, work,
             {{"tokens", static_cast<int64_t>(answer.tokens.size())},
              {"resumptions", int64_t{stream->resumptions()}},
              {"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});

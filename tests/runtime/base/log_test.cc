@@ -29,7 +29,7 @@ TEST(LogTest, TakesALineAsItIs) {
 }
 
 TEST(LogTest, NamesTheRequest) {
-  EXPECT_THAT(Logged(LogInfo, "lost", "00ff"), MatchesRegex(".* I lost \\(request 00ff\\)\n"));
+  EXPECT_THAT(Logged(LogInfo, "lost", "00ff"), MatchesRegex(".* I lost \\(request \"00ff\"\\)\n"));
 }
 
 // In a process of its own: there is no way back.

@@ -46,7 +46,7 @@ struct CallOptions {
   absl::Duration timeout = absl::InfiniteDuration();
   // What the call is part of: W3C Trace Context, handed on by every process that works for it. "":
   // nothing is sent, and the server begins a trace. Printable ASCII; anything else is not sent.
-  std::string traceparent, tracestate;
+  std::string traceparent = {}, tracestate = {};
 };
 
 // A fleet's public face. Thread-safe. What it hands out has to end before it does.
