@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/mapped_file.h"
@@ -13,6 +14,8 @@ namespace minicpmv {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr char kFieldPayload[] = "minicpmv/json-field";
 
 // Exact for valid JSON, which is all that it must be: invalid text is refused by the parser anyway.
 bool IsDeeperThan(absl::string_view text, int limit) {
@@ -36,8 +39,11 @@ bool IsDeeperThan(absl::string_view text, int limit) {
 
 // Readers turn one value into a T; `path` is the field's whole name. They are handed down by the
 // getters below.
-absl::Status Wrong(const std::string& file, const std::string& path, absl::string_view words) {
-  return absl::InvalidArgumentError(absl::StrCat(file, ": ", Quoted(path), " ", words));
+absl::Status Wrong(const std::string& file, const std::string& path, absl::string_view words,
+                   absl::StatusCode code = absl::StatusCode::kInvalidArgument) {
+  absl::Status wrong(code, absl::StrCat(file, ": ", Quoted(path), " ", words));
+  wrong.SetPayload(kFieldPayload, absl::Cord(path));
+  return wrong;
 }
 
 // A value in an error: short, and never a whole list or object.
@@ -66,6 +72,11 @@ auto IntReader(int64_t min, int64_t max) {
       return place.Not(value, absl::StrCat("in [", min, ", ", max, "]"));
     return number;
   };
+}
+
+absl::StatusOr<uint64_t> ReadBits(const Json& value, const Place& place) {
+  if (!value.is_number_integer()) return place.Not(value, "a whole number of 64 bits");
+  return value.get<uint64_t>();  // of a negative one its two's complement
 }
 
 absl::StatusOr<double> ReadNumber(const Json& value, const Place& place) {
@@ -174,8 +185,16 @@ auto JsonObject::ObjectReader() const {
   };
 }
 
-absl::Status JsonObject::Error(absl::string_view key, absl::string_view words) const {
-  return Wrong(file_, absl::StrCat(prefix_, key), words);
+absl::Status JsonObject::Error(absl::string_view key, absl::string_view words,
+                               absl::StatusCode code) const {
+  return Wrong(file_, PathOf(key), words, code);
+}
+
+std::string JsonObject::PathOf(absl::string_view key) const { return absl::StrCat(prefix_, key); }
+
+std::string JsonObject::FieldOf(const absl::Status& error) {
+  const absl::optional<absl::Cord> payload = error.GetPayload(kFieldPayload);
+  return payload.has_value() ? std::string(*payload) : "";
 }
 
 absl::StatusOr<int64_t> JsonObject::Int(absl::string_view key, int64_t min, int64_t max) const {
@@ -184,6 +203,9 @@ absl::StatusOr<int64_t> JsonObject::Int(absl::string_view key, int64_t min, int6
 absl::StatusOr<std::optional<int64_t>> JsonObject::OptionalInt(absl::string_view key, int64_t min,
                                                                int64_t max) const {
   return Optional(key, IntReader(min, max));
+}
+absl::StatusOr<std::optional<uint64_t>> JsonObject::OptionalBits(absl::string_view key) const {
+  return Optional(key, ReadBits);
 }
 absl::StatusOr<double> JsonObject::Number(absl::string_view key) const {
   return Required(key, ReadNumber);

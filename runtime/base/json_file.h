@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -42,6 +43,8 @@ class JsonObject {
   absl::StatusOr<int64_t> Int(absl::string_view key, int64_t min, int64_t max) const;
   absl::StatusOr<std::optional<int64_t>> OptionalInt(absl::string_view key, int64_t min,
                                                      int64_t max) const;
+  // A whole number of 64 bits, with or without a sign: its bits.
+  absl::StatusOr<std::optional<uint64_t>> OptionalBits(absl::string_view key) const;
   // Any number; always finite.
   absl::StatusOr<double> Number(absl::string_view key) const;
   absl::StatusOr<std::optional<double>> OptionalNumber(absl::string_view key) const;
@@ -72,9 +75,14 @@ class JsonObject {
   absl::StatusOr<std::optional<std::vector<JsonObject>>> OptionalObjectList(
       absl::string_view key) const;
 
-  // An INVALID_ARGUMENT of this file about one of its fields, for checks that only the caller can
-  // make: config.Error("hidden_size", "is no multiple of num_attention_heads").
-  absl::Status Error(absl::string_view key, absl::string_view words) const;
+  // An error of this file about one of its fields, for checks that only the caller can make:
+  // config.Error("hidden_size", "is no multiple of num_attention_heads").
+  absl::Status Error(absl::string_view key, absl::string_view words,
+                     absl::StatusCode code = absl::StatusCode::kInvalidArgument) const;
+  // The whole path of the field that an error of these is about; "" where it is about none.
+  static std::string FieldOf(const absl::Status& error);
+  // "vision_config.hidden_size": as errors name the field.
+  std::string PathOf(absl::string_view key) const;
   // The file, as it stands in errors.
   const std::string& file() const { return file_; }
 

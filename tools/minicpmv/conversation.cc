@@ -1,15 +1,16 @@
 #include "tools/minicpmv/conversation.h"
 
 #include <filesystem>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "runtime/base/data_uri.h"
 #include "runtime/base/json_file.h"
 #include "runtime/base/mapped_file.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/conversation_json.h"
 
 namespace minicpmv {
 namespace {
@@ -18,75 +19,22 @@ namespace {
 // anybody sends.
 constexpr size_t kMaxFileBytes = size_t{256} << 20;
 
-// "file.json: \"messages[0].content[1].url\"", from the words with which the JSON reader would
-// blame that field.
-std::string PlaceOf(const JsonObject& object, absl::string_view key) {
-  return std::string(absl::StripTrailingAsciiWhitespace(object.Error(key, "").message()));
+absl::StatusOr<Picture> Fetch(const JsonObject& place, absl::string_view key,
+                              const std::string& folder) {
+  ASSIGN_OR_RETURN(const std::string url, place.String(key));
+  if (IsDataUri(url)) {
+    absl::StatusOr<std::string> bytes = BytesOfDataUri(url);
+    if (!bytes.ok()) return place.Error(key, bytes.status().message());
+    return Picture{absl::StrCat(place.file(), ": \"", place.PathOf(key), "\" (data URI)"),
+                   *std::move(bytes)};
+  }
+  if (absl::StrContains(url, "://")) {
+    return place.Error(key, "is an address: only paths and data URIs are read",
+                       absl::StatusCode::kUnimplemented);
+  }
+  if (url.empty()) return place.Error(key, "is empty");
+  return ReadPicture((std::filesystem::path(folder) / url).string());
 }
-
-class Reader {
- public:
-  explicit Reader(const std::string& folder) : folder_(folder) {}
-
-  absl::Status AddMessage(const JsonObject& message) {
-    Message& added = conversation_.messages.emplace_back();
-    ASSIGN_OR_RETURN(added.role, message.String("role"));
-    if (absl::StatusOr<std::string> text = message.String("content"); text.ok()) {
-      added.parts.push_back({*std::move(text)});
-      return absl::OkStatus();
-    }
-    ASSIGN_OR_RETURN(const std::vector<JsonObject> parts, message.ObjectList("content"));
-    for (const JsonObject& part : parts) RETURN_IF_ERROR(AddPart(part, added));
-    return absl::OkStatus();
-  }
-
-  Conversation Take() { return std::move(conversation_); }
-
- private:
-  absl::Status AddPart(const JsonObject& part, Message& message) {
-    ASSIGN_OR_RETURN(std::optional<std::string> type, part.OptionalString("type"));
-    if (!type.has_value()) type = part.Has("image") ? "image" : "text";
-    if (*type == "text") {
-      ASSIGN_OR_RETURN(std::string text, part.String("text"));
-      message.parts.push_back({std::move(text)});
-      return absl::OkStatus();
-    }
-    if (*type == "image") return AddPicture(part, "image", message);
-    if (*type == "image_url") {
-      if (part.String("image_url").ok()) return AddPicture(part, "image_url", message);
-      ASSIGN_OR_RETURN(const JsonObject url, part.Object("image_url"));
-      return AddPicture(url, "url", message);
-    }
-    return absl::UnimplementedError(
-        absl::StrCat(PlaceOf(part, "type"), " is neither \"text\" nor \"image_url\""));
-  }
-
-  absl::Status AddPicture(const JsonObject& object, absl::string_view key, Message& message) {
-    ASSIGN_OR_RETURN(const std::string url, object.String(key));
-    if (conversation_.pictures.size() == kMaxImages) {
-      return object.Error(key, absl::StrCat("is one picture more than the ", kMaxImages,
-                                            " that a conversation may show"));
-    }
-    ASSIGN_OR_RETURN(Picture picture, Fetch(url, object, key));
-    conversation_.pictures.push_back(std::move(picture));
-    message.parts.push_back({"", /*is_image=*/true});
-    return absl::OkStatus();
-  }
-
-  absl::StatusOr<Picture> Fetch(const std::string& url, const JsonObject& object,
-                                absl::string_view key) const {
-    if (IsDataUri(url)) return PictureFromDataUri(url, PlaceOf(object, key));
-    if (absl::StrContains(url, "://")) {
-      return absl::UnimplementedError(
-          absl::StrCat(PlaceOf(object, key), " is an address: only paths and data URIs are read"));
-    }
-    if (url.empty()) return object.Error(key, "is empty");
-    return ReadPicture((std::filesystem::path(folder_) / url).string());
-  }
-
-  const std::string& folder_;
-  Conversation conversation_;
-};
 
 }  // namespace
 
@@ -99,10 +47,14 @@ absl::StatusOr<Conversation> ParseConversation(absl::string_view text, const std
     text = wrapped;
   }
   ASSIGN_OR_RETURN(const JsonObject whole, JsonObject::Parse(text, name));
-  ASSIGN_OR_RETURN(const std::vector<JsonObject> messages, whole.ObjectList("messages"));
-  Reader reader(folder);
-  for (const JsonObject& message : messages) RETURN_IF_ERROR(reader.AddMessage(message));
-  return reader.Take();
+  Conversation conversation;
+  const auto add_picture = [&](const JsonObject& place, absl::string_view key) {
+    absl::StatusOr<Picture> picture = Fetch(place, key, folder);
+    if (picture.ok()) conversation.pictures.push_back(*std::move(picture));
+    return picture.status();
+  };
+  ASSIGN_OR_RETURN(conversation.messages, ReadMessages(whole, add_picture));
+  return conversation;
 }
 
 absl::StatusOr<Conversation> ReadConversation(const std::string& path) {

@@ -16,14 +16,11 @@ struct Conversation {
   std::vector<Picture> pictures;
 };
 
-// A conversation in the OpenAI chat form: {"messages": [...]} or the list alone. A message is
-// {"role", "content"}; content is a string or a list of parts: {"type": "text", "text"}, {"type":
-// "image_url", "image_url": {"url"}}, or, in short, {"text"} and {"image"}. A url is a path,
-// relative to `folder`, or a data URI in base64.
+// A conversation in the OpenAI chat form, as ReadMessages has it: {"messages": [...]} or the list
+// alone. A picture's address is a path, relative to `folder`, or a data URI in base64.
 //
-// `name` stands for the file in errors, which name the field too. INVALID_ARGUMENT: another form,
-// or too many pictures. UNIMPLEMENTED: a part of another type, an address in the network. Errors of
-// ReadPicture.
+// `name` stands for the file in errors, which name the field too. Errors of ReadMessages and
+// ReadPicture. UNIMPLEMENTED: an address in the network.
 absl::StatusOr<Conversation> ParseConversation(absl::string_view text, const std::string& name,
                                                const std::string& folder);
 // From a file; its own folder is where relative paths start.

@@ -21,6 +21,12 @@ JsonObject Parsed(absl::string_view text) {
   return *object;
 }
 
+// Of an INVALID_ARGUMENT.
+std::string WordsOf(const absl::Status& status) {
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  return std::string(status.message());
+}
+
 std::string RefusalOf(absl::string_view text) {
   const absl::Status status = JsonObject::Parse(text, "config.json").status();
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
@@ -72,15 +78,13 @@ TEST(JsonObjectTest, GivesNothingForAbsentAndNullOnesThatAreOptional) {
 TEST(JsonObjectTest, NamesTheFileAndTheWholePathInErrors) {
   const JsonObject object = Parsed(R"({"vision": {"size": -1, "list": [{"id": "x"}]}})");
   const JsonObject vision = *object.Object("vision");
-  EXPECT_EQ(vision.Int("size", 1, 65536).status(),
-            absl::InvalidArgumentError("config.json: \"vision.size\" is -1, not in [1, 65536]"));
-  EXPECT_EQ(vision.Int("depth", 1, 9).status(),
-            absl::InvalidArgumentError("config.json: \"vision.depth\" is missing"));
-  EXPECT_EQ(vision.ObjectList("list")->at(0).Int("id", 0, 9).status(),
-            absl::InvalidArgumentError(
-                "config.json: \"vision.list[0].id\" is \"x\", not a whole number"));
-  EXPECT_EQ(vision.Error("size", "is odd"),
-            absl::InvalidArgumentError("config.json: \"vision.size\" is odd"));
+  EXPECT_EQ(WordsOf(vision.Int("size", 1, 65536).status()),
+            "config.json: \"vision.size\" is -1, not in [1, 65536]");
+  EXPECT_EQ(WordsOf(vision.Int("depth", 1, 9).status()),
+            "config.json: \"vision.depth\" is missing");
+  EXPECT_EQ(WordsOf(vision.ObjectList("list")->at(0).Int("id", 0, 9).status()),
+            "config.json: \"vision.list[0].id\" is \"x\", not a whole number");
+  EXPECT_EQ(WordsOf(vision.Error("size", "is odd")), "config.json: \"vision.size\" is odd");
 }
 
 TEST(JsonObjectTest, RefusesAFieldOfTheWrongKindEvenWhenOptional) {
@@ -95,10 +99,10 @@ TEST(JsonObjectTest, RefusesAFieldOfTheWrongKindEvenWhenOptional) {
   EXPECT_FALSE(object.String("f").ok());
   EXPECT_FALSE(object.Object("l").ok());
   EXPECT_FALSE(object.OptionalObject("f").ok());
-  EXPECT_EQ(object.OptionalIntList("l", 0, 9).status(),
-            absl::InvalidArgumentError("config.json: \"l[1]\" is \"2\", not a whole number"));
-  EXPECT_EQ(object.StringList("o").status(),
-            absl::InvalidArgumentError("config.json: \"o\" is an object, not a string"));
+  EXPECT_EQ(WordsOf(object.OptionalIntList("l", 0, 9).status()),
+            "config.json: \"l[1]\" is \"2\", not a whole number");
+  EXPECT_EQ(WordsOf(object.StringList("o").status()),
+            "config.json: \"o\" is an object, not a string");
 }
 
 TEST(JsonObjectTest, HoldsWholeNumbersToTheirRange) {
@@ -110,6 +114,25 @@ TEST(JsonObjectTest, HoldsWholeNumbersToTheirRange) {
   for (const char* key : {"over", "top", "beyond"})
     EXPECT_FALSE(object.Int(key, INT64_MIN, INT64_MAX).ok()) << key;
   EXPECT_EQ(*object.Number("beyond"), 0x1p64);
+}
+
+TEST(JsonObjectTest, TakesSixtyFourBitsWithOrWithoutASign) {
+  const JsonObject object =
+      Parsed(R"({"top": 18446744073709551615, "less": -1, "beyond": 18446744073709551616,
+                 "half": 0.5})");
+  EXPECT_EQ(*object.OptionalBits("top"), UINT64_MAX);
+  EXPECT_EQ(*object.OptionalBits("less"), UINT64_MAX);
+  EXPECT_EQ(*object.OptionalBits("absent"), std::nullopt);
+  for (const char* key : {"beyond", "half"}) EXPECT_FALSE(object.OptionalBits(key).ok()) << key;
+}
+
+TEST(JsonObjectTest, TellsWhichFieldAnErrorIsAbout) {
+  const JsonObject object = *Parsed(R"({"a": {"b": [1, "x"]}})").Object("a");
+  EXPECT_EQ(JsonObject::FieldOf(object.IntList("b", 0, 9).status()), "a.b[1]");
+  EXPECT_EQ(JsonObject::FieldOf(object.Error("c", "is odd", absl::StatusCode::kUnimplemented)),
+            "a.c");
+  EXPECT_EQ(object.PathOf("c"), "a.c");
+  EXPECT_EQ(JsonObject::FieldOf(JsonObject::Parse("{", "config.json").status()), "");
 }
 
 TEST(JsonObjectTest, LetsTheLastOfEqualKeysWin) {
