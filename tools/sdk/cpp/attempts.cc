@@ -4,7 +4,6 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
-#include "tools/sdk/cpp/status.h"
 
 namespace minicpmv::sdk {
 namespace {
@@ -29,25 +28,14 @@ Attempts::Attempts(Servers& servers, const CallOptions& options)
       server_(&servers.InUse()),
       deadline_(MonotonicNow() + options.timeout),
       traceparent_(options.traceparent),
-      tracestate_(options.tracestate) {
-  NoteProgress();
-}
+      tracestate_(options.tracestate),
+      retries_(servers.options(), MonotonicNow()) {}
 
-void Attempts::NoteProgress() {
-  give_up_ = MonotonicNow() + servers_.options().patience;
-  pause_ = servers_.options().pause;
-  failures_ = 0;
-}
+void Attempts::NoteProgress() { retries_.NoteProgress(MonotonicNow()); }
 
 std::shared_ptr<grpc::ClientContext> Attempts::NewContext() {
   auto context = std::make_shared<grpc::ClientContext>();
-  const ClientOptions& options = servers_.options();
-  if (!options.token.empty()) {
-    context->AddMetadata("authorization", absl::StrCat("Bearer ", options.token));
-  }
-  if (!options.cache_scope.empty()) {
-    context->AddMetadata("minicpmv-cache-scope", options.cache_scope);
-  }
+  servers_.Introduce(*context, servers_.options().cache_scope);
   AddIfPrintable("traceparent", traceparent_, *context);
   AddIfPrintable("tracestate", tracestate_, *context);
   if (deadline_ != absl::InfiniteFuture()) {
@@ -60,43 +48,22 @@ std::shared_ptr<grpc::ClientContext> Attempts::NewContext() {
   return context;
 }
 
-absl::Duration Attempts::DelayAfter(const absl::Status& failure) {
-  const absl::Duration asked = RetryDelayOf(failure).value_or(absl::ZeroDuration());
-  ++failures_;
-  // Whoever is full is asked again; whoever is gone is left.
-  if (absl::IsResourceExhausted(failure)) return asked;
-  servers_.Leave(*server_);
-  server_ = &servers_.InUse();
-  if (failures_ % servers_.size() != 0) return asked;
-  // Many clients lose a server at once: they should not all come back at once.
-  const absl::Duration pause = pause_ * absl::Uniform(random_, 0.5, 1.0);
-  pause_ = std::min(2 * pause_, servers_.options().longest_pause);
-  return std::max(asked, pause);
-}
-
 absl::Status Attempts::AwaitNext(const absl::Status& failure) {
   std::unique_lock<std::mutex> lock(mutex_);
   context_ = nullptr;
   if (is_cancelled_) return Cancelled();
-  switch (failure.code()) {
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kAborted:
-    case absl::StatusCode::kCancelled:  // not by us: a server that shuts down
-      break;
-    case absl::StatusCode::kResourceExhausted:
-      if (RetryDelayOf(failure)) break;
-      return failure;
-    default:
-      return failure;
+  const Retries::Next next = retries_.After(failure, MonotonicNow());
+  if (next.leave) {
+    servers_.Leave(*server_);
+    server_ = &servers_.InUse();
   }
-  const absl::Time next = MonotonicNow() + DelayAfter(failure);
-  if (next > give_up_) return failure;
-  const absl::Time wake = std::min(next, deadline_);
+  if (!next.at) return failure;
+  const absl::Time wake = std::min(*next.at, deadline_);
   if (cancel_.wait_for(lock, absl::ToChronoNanoseconds(wake - MonotonicNow()),
                        [this] { return is_cancelled_; })) {
     return Cancelled();
   }
-  if (next >= deadline_) {
+  if (*next.at >= deadline_) {
     return absl::DeadlineExceededError(
         absl::StrCat("the deadline passed between two attempts: ", failure.message()));
   }

@@ -7,10 +7,10 @@
 #include <mutex>
 #include <string>
 
-#include "absl/random/random.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "tools/sdk/cpp/client.h"
+#include "tools/sdk/cpp/retries.h"
 #include "tools/sdk/cpp/servers.h"
 
 namespace minicpmv::sdk {
@@ -35,16 +35,11 @@ class Attempts {
   void Cancel();
 
  private:
-  absl::Duration DelayAfter(const absl::Status& failure);
-
   Servers& servers_;
   Servers::Server* server_;
   const absl::Time deadline_;
   const std::string traceparent_, tracestate_;
-  absl::Time give_up_;
-  absl::Duration pause_;
-  size_t failures_ = 0;  // since the last progress
-  absl::InsecureBitGen random_;
+  Retries retries_;
 
   std::mutex mutex_;
   std::condition_variable cancel_;

@@ -27,7 +27,7 @@ absl::StatusOr<Answer> Try(Servers& servers, const CallOptions& options,
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
+absl::Status CheckOptions(const ClientOptions& options) {
   if (options.servers.empty()) return absl::InvalidArgumentError("no server is named");
   for (const std::string& address : options.servers) {
     if (address.empty()) return absl::InvalidArgumentError("a server's address is empty");
@@ -38,6 +38,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
   if (options.tls && options.tls->certificate.empty() != options.tls->key.empty()) {
     return absl::InvalidArgumentError("a certificate needs its key, and a key its certificate");
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
+  if (absl::Status wrong = CheckOptions(options); !wrong.ok()) return wrong;
   return std::unique_ptr<Client>(new Client(std::move(options)));
 }
 
@@ -94,8 +99,9 @@ absl::StatusOr<chat::v1::GenerateReplyResponse> Client::GenerateReply(
 
 absl::StatusOr<chat::v1::UploadedMedia> Client::UploadMedia(absl::string_view bytes,
                                                             const CallOptions& options) {
-  return Try<chat::v1::UploadedMedia>(*servers_, options, [bytes](Attempts& attempts) {
-    return Upload(*attempts.server().stub, *attempts.NewContext(), bytes);
+  const chat::v1::UploadMediaRequest offer = UploadOfferOf(bytes);
+  return Try<chat::v1::UploadedMedia>(*servers_, options, [&](Attempts& attempts) {
+    return Upload(*attempts.server().stub, *attempts.NewContext(), offer, bytes);
   });
 }
 

@@ -41,6 +41,9 @@ struct ClientOptions {
   absl::Duration pause = absl::Milliseconds(100), longest_pause = absl::Seconds(2);
 };
 
+// INVALID_ARGUMENT: no server, an empty address, half a certificate, a scope that is too long.
+absl::Status CheckOptions(const ClientOptions& options);
+
 struct CallOptions {
   // From the call to its end, all attempts together. DEADLINE_EXCEEDED.
   absl::Duration timeout = absl::InfiniteDuration();
@@ -56,7 +59,7 @@ struct CallOptions {
 // come, with google.rpc details as payloads under their type URLs.
 class Client {
  public:
-  // Connects at first use. INVALID_ARGUMENT: no server, an empty address, half a certificate.
+  // Connects at first use. Errors of CheckOptions.
   static absl::StatusOr<std::unique_ptr<Client>> Create(ClientOptions options);
   ~Client();
 

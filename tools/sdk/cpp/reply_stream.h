@@ -6,13 +6,13 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "minicpmv/chat/v1/chat_service.grpc.pb.h"
 #include "tools/sdk/cpp/attempts.h"
 #include "tools/sdk/cpp/client.h"
+#include "tools/sdk/cpp/reply_progress.h"
 #include "tools/sdk/cpp/servers.h"
 
 namespace minicpmv::sdk {
@@ -40,33 +40,23 @@ class ReplyStream {
 
  private:
   using Event = chat::v1::StreamReplyResponse;
-  enum class Verdict { kDeliver, kSkip, kBroken };
 
   absl::Status Open();
   absl::Status UploadMedia();
   // Reads until there is something to deliver; the error with which the attempt ended, if there is
   // nothing.
   absl::StatusOr<Event> Read();
-  Verdict Judge(const Event& event);
   absl::Status Close();
 
   Servers& servers_;
   Attempts attempts_;
-  chat::v1::StreamReplyRequest request_;  // with `resume` as far as the reply has got
-  // Taken out of the request, whose `media_places_` name handles instead: those of the server that
-  // the present attempt goes to.
-  std::vector<std::string> media_;
-  std::vector<chat::v1::Media*> media_places_;
+  ReplyProgress progress_;
 
   // The present attempt.
   std::shared_ptr<grpc::ClientContext> context_;
   std::unique_ptr<grpc::ClientReader<Event>> reader_;
-  bool is_at_first_event_ = true;
 
-  bool has_start_ = false, has_ended_ = false;
-  absl::Status failure_;    // final
-  uint64_t sequence_ = 0;   // of the last event, as servers count
-  uint64_t delivered_ = 0;  // events
+  absl::Status failure_;  // final
   std::atomic<int> resumptions_ = 0;
 };
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace minicpmv::sdk {
 namespace {
 
@@ -46,6 +48,13 @@ Servers::Servers(ClientOptions options) : options_(std::move(options)) {
     servers_.push_back({address, chat::v1::ChatService::NewStub(
                                      grpc::CreateCustomChannel(address, credentials, settings))});
   }
+}
+
+void Servers::Introduce(grpc::ClientContext& context, const std::string& cache_scope) const {
+  if (!options_.token.empty()) {
+    context.AddMetadata("authorization", absl::StrCat("Bearer ", options_.token));
+  }
+  if (!cache_scope.empty()) context.AddMetadata("minicpmv-cache-scope", cache_scope);
 }
 
 void Servers::Leave(const Server& failed) {

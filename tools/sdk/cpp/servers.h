@@ -26,6 +26,8 @@ class Servers {
   size_t size() const { return servers_.size(); }
 
   Server& InUse() { return servers_[in_use_ % servers_.size()]; }
+  // Says with a call who asks: our token, and whose cache is used ("": nobody's in particular).
+  void Introduce(grpc::ClientContext& context, const std::string& cache_scope) const;
   // The next one is used from now on, unless others have moved on from `failed` already.
   void Leave(const Server& failed);
 

@@ -24,23 +24,34 @@ using Stream =
 
 // A write that fails says nothing; the call's status does.
 void WriteChunks(Stream& stream, absl::string_view bytes) {
-  for (size_t offset = 0; offset < bytes.size(); offset += kChunkBytes) {
-    chat::v1::UploadMediaRequest request;
-    request.mutable_chunk()->set_offset(offset);
-    request.mutable_chunk()->set_data(std::string(bytes.substr(offset, kChunkBytes)));
+  for (size_t offset = 0; offset < bytes.size();) {
+    const chat::v1::UploadMediaRequest request = UploadChunkOf(bytes, offset);
     if (!stream.Write(request)) return;
+    offset += request.chunk().data().size();
   }
 }
 
 }  // namespace
 
+chat::v1::UploadMediaRequest UploadOfferOf(absl::string_view bytes) {
+  chat::v1::UploadMediaRequest request;
+  request.mutable_offer()->set_digest(Sha256(bytes));
+  request.mutable_offer()->set_size(bytes.size());
+  return request;
+}
+
+chat::v1::UploadMediaRequest UploadChunkOf(absl::string_view bytes, size_t offset) {
+  chat::v1::UploadMediaRequest request;
+  request.mutable_chunk()->set_offset(offset);
+  request.mutable_chunk()->set_data(std::string(bytes.substr(offset, kChunkBytes)));
+  return request;
+}
+
 absl::StatusOr<chat::v1::UploadedMedia> Upload(chat::v1::ChatService::Stub& stub,
                                                grpc::ClientContext& context,
+                                               const chat::v1::UploadMediaRequest& offer,
                                                absl::string_view bytes) {
   const std::unique_ptr<Stream> stream = stub.UploadMedia(&context);
-  chat::v1::UploadMediaRequest offer;
-  offer.mutable_offer()->set_digest(Sha256(bytes));
-  offer.mutable_offer()->set_size(bytes.size());
   stream->Write(offer);
   chat::v1::UploadMediaResponse response;
   if (stream->Read(&response)) {
