@@ -1,28 +1,21 @@
 #include "services/common/admin_server.h"
 
-#include <sys/socket.h>
-
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
-#include <chrono>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+#include "services/common/http_port.h"
 
 namespace minicpmv {
 namespace {
 
-namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
-using Tcp = asio::ip::tcp;
 using Request = http::request<http::empty_body>;
 using Response = http::response<http::string_body>;
 
@@ -61,7 +54,7 @@ Response Answer(const AdminPages& pages, const Request& request) {
 // One client. Keeps itself alive by what it waits for.
 class Connection final : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(Tcp::socket socket, const AdminPages& pages, const AdminServer::Limits& limits,
+  Connection(HttpPort::Socket socket, const AdminPages& pages, const AdminServer::Limits& limits,
              int& count)
       : stream_(std::move(socket)), pages_(pages), limits_(limits), count_(count) {
     ++count_;
@@ -89,7 +82,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
                         if (self->response_.keep_alive()) {
                           self->Read();
                         } else {
-                          self->stream_.socket().shutdown(Tcp::socket::shutdown_send, error);
+                          self->stream_.socket().shutdown(HttpPort::Socket::shutdown_send, error);
                         }
                       });
   }
@@ -108,59 +101,23 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 class AdminServer::Port {
  public:
   Port(AdminPages pages, const Limits& limits) : pages_(std::move(pages)), limits_(limits) {}
-  ~Port() {
-    loop_.stop();
-    if (thread_.joinable()) thread_.join();
-  }
 
-  beast::error_code Listen(const ListenAddress& listen) {
-    const size_t colon = listen.text().rfind(':');
-    std::string host = listen.text().substr(0, colon);
-    if (host.front() == '[') host = host.substr(1, host.size() - 2);
-    beast::error_code error;
-    const asio::ip::address address = asio::ip::make_address(host, error);
-    if (error) return error;
-    const Tcp::endpoint endpoint(address,
-                                 static_cast<uint16_t>(std::stoi(listen.text().substr(colon + 1))));
-    acceptor_.open(endpoint.protocol(), error);
-    if (error) return error;
-    acceptor_.set_option(Tcp::acceptor::reuse_address(true), error);
-    if (!error && listen.was_picked()) {
-      acceptor_.set_option(asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>(true),
-                           error);
-    }
-    if (!error) acceptor_.bind(endpoint, error);
-    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-    if (error) return error;
-    Accept();
-    thread_ = std::thread([this] { loop_.run(); });
-    return error;
+  absl::Status Start(const ListenAddress& listen) {
+    ASSIGN_OR_RETURN(
+        port_, HttpPort::Open(listen, [this](HttpPort::Socket socket) {
+          if (connections_ < limits_.connections) {
+            std::make_shared<Connection>(std::move(socket), pages_, limits_, connections_)->Read();
+          }
+        }));
+    port_->Run();
+    return absl::OkStatus();
   }
 
  private:
-  void Accept() {
-    acceptor_.async_accept([this](beast::error_code error, Tcp::socket socket) {
-      if (error == asio::error::operation_aborted) return;
-      if (error) {
-        // No descriptors left, for example: some may be free a little later.
-        pause_.expires_after(std::chrono::milliseconds(100));
-        pause_.async_wait([this](beast::error_code) { Accept(); });
-        return;
-      }
-      if (connections_ < limits_.connections) {
-        std::make_shared<Connection>(std::move(socket), pages_, limits_, connections_)->Read();
-      }
-      Accept();
-    });
-  }
-
   const AdminPages pages_;
   const Limits limits_;
   int connections_ = 0;  // the loop's, and outlives what waits in it
-  asio::io_context loop_{1};
-  Tcp::acceptor acceptor_{loop_};
-  asio::steady_timer pause_{loop_};
-  std::thread thread_;
+  std::unique_ptr<HttpPort> port_;
 };
 
 AdminServer::~AdminServer() = default;
@@ -171,10 +128,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const ListenAddr
   std::unique_ptr<AdminServer> server(new AdminServer);
   server->address_ = listen.text();
   server->port_ = std::make_unique<Port>(std::move(pages), limits);
-  if (const beast::error_code error = server->port_->Listen(listen)) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", listen.text(), ": ", error.message()));
-  }
+  RETURN_IF_ERROR(server->port_->Start(listen));
   return server;
 }
 

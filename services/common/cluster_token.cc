@@ -3,15 +3,13 @@
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 #include <grpcpp/support/client_interceptor.h>
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 
-#include <array>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/string_view.h"
 #include "runtime/base/check.h"
+#include "services/common/secret.h"
 
 namespace minicpmv {
 namespace {
@@ -20,39 +18,16 @@ constexpr char kKey[] = "authorization";
 constexpr absl::string_view kScheme = "Bearer ";
 constexpr char kRefusal[] = "no or a wrong cluster token";
 
-using Digest = std::array<unsigned char, SHA256_DIGEST_LENGTH>;
-
-Digest DigestOf(absl::string_view text) {
-  Digest digest;
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
-  return digest;
-}
-
-// Whether a value is the one that is wanted. Digests are compared, so that time tells neither the
-// length nor how far two values agree.
-class Gate {
- public:
-  explicit Gate(const std::string& token) : digest_(DigestOf(std::string(kScheme) + token)) {}
-
-  bool Opens(absl::string_view value) const {
-    const Digest digest = DigestOf(value);
-    return CRYPTO_memcmp(digest.data(), digest_.data(), digest.size()) == 0;
-  }
-
- private:
-  const Digest digest_;
-};
-
 class Processor final : public grpc::AuthMetadataProcessor {
  public:
-  explicit Processor(const std::string& token) : gate_(token) {}
+  explicit Processor(const std::string& token) : value_(std::string(kScheme) + token) {}
 
   bool IsBlocking() const override { return false; }
   grpc::Status Process(const InputMetadata& metadata, grpc::AuthContext*, OutputMetadata* consumed,
                        OutputMetadata*) override {
     if (metadata.count(kKey) == 1) {
       const grpc::string_ref value = metadata.find(kKey)->second;
-      if (gate_.Opens({value.data(), value.size()})) {
+      if (value_.Is({value.data(), value.size()})) {
         consumed->emplace(kKey, std::string(value.data(), value.size()));
         return grpc::Status::OK;
       }
@@ -61,14 +36,14 @@ class Processor final : public grpc::AuthMetadataProcessor {
   }
 
  private:
-  const Gate gate_;
+  const Secret value_;
 };
 
 absl::string_view ViewOf(const grpc_slice& slice) {
   return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
 }
 
-// grpc_auth_metadata_processor::process over a Gate: the same decision as Processor's.
+// grpc_auth_metadata_processor::process over a Secret: the same decision as Processor's.
 void ProcessPlain(void* state, grpc_auth_context*, const grpc_metadata* metadata, size_t count,
                   grpc_process_auth_metadata_done_cb done, void* user_data) {
   const grpc_metadata* found = nullptr;
@@ -78,7 +53,7 @@ void ProcessPlain(void* state, grpc_auth_context*, const grpc_metadata* metadata
     found = &metadata[i];
     ++values;
   }
-  if (values == 1 && static_cast<const Gate*>(state)->Opens(ViewOf(found->value))) {
+  if (values == 1 && static_cast<const Secret*>(state)->Is(ViewOf(found->value))) {
     done(user_data, found, 1, nullptr, 0, GRPC_STATUS_OK, nullptr);
   } else {
     done(user_data, nullptr, 0, nullptr, 0, GRPC_STATUS_UNAUTHENTICATED, kRefusal);
@@ -92,8 +67,8 @@ class PlainCredentials final : public grpc::ServerCredentials {
   explicit PlainCredentials(const std::string& token)
       : credentials_(grpc_insecure_server_credentials_create()) {
     grpc_server_credentials_set_auth_metadata_processor(
-        credentials_,
-        {ProcessPlain, [](void* gate) { delete static_cast<Gate*>(gate); }, new Gate(token)});
+        credentials_, {ProcessPlain, [](void* value) { delete static_cast<Secret*>(value); },
+                       new Secret(std::string(kScheme) + token)});
   }
   ~PlainCredentials() override { grpc_server_credentials_release(credentials_); }
 

@@ -107,4 +107,10 @@ std::string ReasonOf(const absl::Status& status) {
   return info ? info->reason() : "";
 }
 
+std::string FieldOf(const absl::Status& status) {
+  const auto request = Find<rpc::v1::BadRequest>(status, "BadRequest");
+  return request && request->field_violations_size() > 0 ? request->field_violations(0).field()
+                                                         : "";
+}
+
 }  // namespace minicpmv

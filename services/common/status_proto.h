@@ -31,5 +31,6 @@ absl::Status WithRequestId(absl::Status status, absl::string_view request_id);
 // What those details say; nothing where there are none or they cannot be read.
 std::optional<absl::Duration> RetryAfterOf(const absl::Status& status);
 std::string ReasonOf(const absl::Status& status);
+std::string FieldOf(const absl::Status& status);
 
 }  // namespace minicpmv
