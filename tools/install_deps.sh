@@ -8,7 +8,7 @@
 set -euo pipefail
 
 packages=(
-  build-essential cmake ninja-build ccache pkg-config git python3 python3-pil python3-yaml
+  build-essential cmake ninja-build ccache pkg-config git python3 python3-pil python3-pip python3-yaml
   libabsl-dev libgtest-dev libgmock-dev libbenchmark-dev
   libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
   libhwy-dev
@@ -70,12 +70,22 @@ if [[ ${1:-} == --prometheus=* ]]; then
   exit 0
 fi
 
+# What Debian has not, and only tests use: they are skipped by name where it cannot be had.
+python_packages() {
+  local folder
+  folder="$(dirname "${BASH_SOURCE[0]}")/../build/python"
+  [ -e "$folder/openai" ] && return
+  timeout 300 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --retries 1 \
+    --timeout 20 --target "$folder" openai >/dev/null 2>&1 || echo "packages: openai cannot be had; its test is skipped"
+}
+
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 done
 if [ ${#missing[@]} -eq 0 ]; then
   echo "packages: all ${#packages[@]} are installed"
+  python_packages
   exit 0
 fi
 
@@ -83,3 +93,4 @@ echo "packages: installing ${#missing[@]} of ${#packages[@]}: ${missing[*]}"
 apt "reading lists" update
 apt "${#missing[@]} packages" install -y --no-install-recommends "${missing[@]}"
 echo "packages: all ${#packages[@]} are installed"
+python_packages

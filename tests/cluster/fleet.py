@@ -24,7 +24,8 @@ PATIENCE = 60  # seconds that anything may take on a busy machine
 ROLES = ("vision", "prefill", "decode")
 # What has to be 0 once nothing is asked any more.
 RESTING = ('minicpmv_landings', 'minicpmv_pages{state="held"}', 'minicpmv_pages{state="landing"}',
-           'minicpmv_strips{state="held"}', 'minicpmv_requests_in_flight')
+           'minicpmv_strips{state="held"}', 'minicpmv_requests_in_flight', 'minicpmv_http_requests_in_flight',
+           'minicpmv_http_body_bytes')
 PR_SET_PDEATHSIG = 1
 
 

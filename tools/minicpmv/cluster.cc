@@ -38,6 +38,7 @@
 namespace minicpmv {
 namespace {
 
+constexpr char kGatewayRole[] = "gateway";
 constexpr absl::Duration kTellEvery = absl::Seconds(5);
 
 absl::Time Now() { return Clock::Monotonic().Now(); }
@@ -108,24 +109,29 @@ class Supervisor {
     RETURN_IF_ERROR(Start(router()));
     RETURN_IF_ERROR(AwaitReady());
     if (is_stopped_) return absl::OkStatus();
-    // It comes back where the workers, and clients, look for it.
-    const Readiness at = *router().readiness;
-    std::vector<std::string>& flags = router().member.flags;
-    std::erase_if(flags, [](const std::string& flag) {
-      return absl::StartsWith(flag, "--listen=") || IsAdminListen(flag);
-    });
-    flags.push_back(absl::StrCat("--listen=", at.address));
-    flags.push_back(absl::StrCat("--admin-listen=", at.admin_address));
+    Settle(router());
+    const std::string at = router().readiness->address;
     for (size_t i = 1; i < players_.size(); ++i) {
-      players_[i].member.flags.push_back(absl::StrCat("--router=", DialableOf(at.address)));
+      players_[i].member.flags.push_back(absl::StrCat("--router=", DialableOf(at)));
       RETURN_IF_ERROR(Start(players_[i]));
     }
     RETURN_IF_ERROR(AwaitReady());
     if (is_stopped_) return absl::OkStatus();
-    RETURN_IF_ERROR(output_(absl::StrCat("ready cluster ", at.address, "\n")));
+    if (players_.back().member.role == kGatewayRole) Settle(players_.back());
+    RETURN_IF_ERROR(output_(absl::StrCat("ready cluster ", at, "\n")));
     all_were_ready_ = true;
     while (!is_stopped_) RETURN_IF_ERROR(Step(absl::InfiniteFuture()));
     return absl::OkStatus();
+  }
+
+  // It comes back where the workers, and clients, look for it.
+  static void Settle(Player& player) {
+    std::vector<std::string>& flags = player.member.flags;
+    std::erase_if(flags, [](const std::string& flag) {
+      return absl::StartsWith(flag, "--listen=") || IsAdminListen(flag);
+    });
+    flags.push_back(absl::StrCat("--listen=", player.readiness->address));
+    flags.push_back(absl::StrCat("--admin-listen=", player.readiness->admin_address));
   }
 
   absl::Status Start(Player& player) {
@@ -257,8 +263,12 @@ class Supervisor {
     is_stopping_ = true;
     const absl::Time begin = Now();
     is_stopped_ = false;  // from here on another wish to stop means at once
-    Tell(router());
-    AwaitEnd(begin + options_.patience, [&] { return router().process == nullptr; });
+    // Those who bring requests first: what is asked through the gateway the router answers.
+    for (Player* const player : {&players_.back(), &router()}) {
+      if (player->member.role != kGatewayRole && player != &router()) continue;
+      Tell(*player);
+      AwaitEnd(begin + options_.patience, [&] { return player->process == nullptr; });
+    }
     for (Player& player : players_) Tell(player);
     AwaitEnd(
         std::max(begin + options_.patience, Now() + std::min(options_.patience, absl::Seconds(5))),
@@ -350,6 +360,7 @@ std::vector<ClusterMember> PlanCluster(const ClusterOptions& options) {
       }
     }
   }
+  if (!options.http.empty()) members.push_back(member(kGatewayRole, kGatewayRole, options.http));
   return members;
 }
 

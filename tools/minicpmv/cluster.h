@@ -14,6 +14,7 @@ namespace minicpmv {
 struct ClusterOptions {
   int vision = 1, prefill = 1, decode = 1;
   std::string listen = "127.0.0.1:50070";  // the router's
+  std::string http;                        // the gateway's; "": there is none
   // Threads that compute; 0: one for each core. The workers share them out, and each has one at
   // least. Not for workers whose flags name their devices.
   int threads = 0;
@@ -35,13 +36,13 @@ struct ClusterMember {
   std::vector<std::string> flags;  // without --router, which is known when the router is
 };
 
-// The router first.
+// The router first; the gateway last, where there is one.
 std::vector<ClusterMember> PlanCluster(const ClusterOptions& options);
 
 // Starts the processes of a cluster on this machine as children of the calling thread and keeps
 // them running until `stop_fd` can be read: who ends is started again (RestartPolicy). Then the
-// router is told to end, which lets running replies finish, and after it the workers; whoever does
-// not end is killed. None is left when this returns.
+// gateway and after it the router are told to end, which lets running replies finish, and after
+// them the workers; whoever does not end is killed. None is left when this returns.
 //
 // `output` gets, each with its line feed: for every start of a process "ready ROLE ADDRESS
 // admin=ADDRESS name=NAME pid=PID" once it says that it is ready, and "ready cluster ADDRESS" when

@@ -53,9 +53,9 @@ absl::Status Check(const Options& options) {
 
 std::vector<Subcommand> AddSubcommands(CLI::App& root) {
   std::vector<Subcommand> subcommands = {
-      AddChat(root),    AddWorkers(root),  AddServe(root),  AddRouter(root),  AddVision(root),
-      AddPrefill(root), AddDecode(root),   AddWorker(root), AddCluster(root), AddInspect(root),
-      AddBench(root),   AddTokenize(root), AddTrace(root),
+      AddChat(root),    AddWorkers(root), AddServe(root),    AddRouter(root),  AddVision(root),
+      AddPrefill(root), AddDecode(root),  AddWorker(root),   AddGateway(root), AddCluster(root),
+      AddInspect(root), AddBench(root),   AddTokenize(root), AddTrace(root),
   };
   subcommands.insert(subcommands.begin(), AddBenchServe(*root.get_subcommand("bench")));
   for (const Subcommand& subcommand : subcommands) AddSettingsFlags(*subcommand.app);

@@ -16,9 +16,10 @@
 
 namespace minicpmv {
 
-using Command = std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions,
-                             BenchOptions, BenchServeOptions, WorkersOptions, ServeWorkerOptions,
-                             ServeRouterOptions, ServeAllOptions, ClusterOptions>;
+using Command =
+    std::variant<ChatOptions, TraceOptions, TokenizeOptions, InspectOptions, BenchOptions,
+                 BenchServeOptions, WorkersOptions, ServeWorkerOptions, ServeRouterOptions,
+                 ServeGatewayOptions, ServeAllOptions, ClusterOptions>;
 
 // What the flags ask for; nothing, when that was --help or --version, which are answered here.
 // INVALID_ARGUMENT names the flag.

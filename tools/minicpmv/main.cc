@@ -22,6 +22,7 @@ absl::Status Run(const BenchServeOptions& options) { return BenchServe(options);
 absl::Status Run(const WorkersOptions& options) { return ShowWorkers(options); }
 absl::Status Run(const ServeWorkerOptions& options) { return ServeWorker(options); }
 absl::Status Run(const ServeRouterOptions& options) { return ServeRouter(options); }
+absl::Status Run(const ServeGatewayOptions& options) { return ServeGateway(options); }
 absl::Status Run(const ServeAllOptions& options) { return ServeAll(options); }
 absl::Status Run(const ClusterOptions& options) { return Cluster(options); }
 

@@ -8,9 +8,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/process_metrics.h"
+#include "services/gateway/gateway.h"
 #include "services/router/router_model.h"
 #include "services/router/router_server.h"
 #include "tools/minicpmv/model_folder.h"
+#include "tools/minicpmv/server_access.h"
 #include "tools/minicpmv/service_process.h"
 #include "tools/minicpmv/worker_process.h"
 
@@ -68,6 +71,20 @@ absl::StatusOr<router::RouterServerOptions> OptionsOf(const ServiceProcess& proc
   return options;
 }
 
+absl::StatusOr<std::unique_ptr<gateway::Gateway>> StartGateway(const ListenAddress& listen,
+                                                               const GatewaySettings& settings,
+                                                               ServiceProcess& process) {
+  gateway::GatewayOptions options;
+  options.routers = ClientOptionsOf(settings.routers, process.credentials());
+  if (!settings.api_keys_file.empty()) {
+    ASSIGN_OR_RETURN(options.keys, gateway::ApiKeys::Load(settings.api_keys_file));
+  }
+  options.version = kVersion;
+  options.body_bytes = settings.body_bytes;
+  options.requests = static_cast<int>(settings.requests);
+  return gateway::Gateway::Start(listen, options, process.metrics());
+}
+
 }  // namespace
 
 absl::Status ServeWorker(const ServeWorkerOptions& options) {
@@ -107,6 +124,19 @@ absl::Status ServeRouter(const ServeRouterOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status ServeGateway(const ServeGatewayOptions& options) {
+  RETURN_IF_ERROR(CheckSettings(options));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ServiceProcess> process,
+                   ServiceProcess::Start(options.process));
+  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::Gateway> gateway,
+                   StartGateway(process->listen(), options.gateway, *process));
+  StopSignal stop(*process);
+  RETURN_IF_ERROR(process->AnnounceReady(gateway->address()));
+  stop.Wait();
+  gateway->Shutdown(options.process.drain_grace);
+  return absl::OkStatus();
+}
+
 absl::Status ServeAll(const ServeAllOptions& options) {
   RETURN_IF_ERROR(CheckSettings(options));
   ASSIGN_OR_RETURN(const std::unique_ptr<ServiceProcess> process,
@@ -123,10 +153,23 @@ absl::Status ServeAll(const ServeAllOptions& options) {
   ASSIGN_OR_RETURN(
       const std::unique_ptr<router::RouterServer> server,
       router::RouterServer::Start(process->listen(), router_options, *model, process->metrics()));
+  const std::string router = DialableOf(process->listen().text());
+  std::unique_ptr<gateway::Gateway> gateway;
+  if (!options.gateway.listen.empty()) {
+    GatewaySettings settings = options.gateway;
+    settings.routers = {router};
+    ASSIGN_OR_RETURN(const ListenAddress listen, ListenAddress::Reserve(settings.listen));
+    ASSIGN_OR_RETURN(gateway, StartGateway(listen, settings, *process));
+  }
   StopSignal stop(*process);
-  absl::Status status = made->Join({DialableOf(process->listen().text())});
+  absl::Status status = made->Join({router});
   if (status.ok()) status = process->AnnounceReady(server->address());
+  if (status.ok() && gateway != nullptr) status = process->Announce("gateway", gateway->address());
   if (status.ok()) stop.Wait();
+  // Its requests are the router's, too.
+  if (gateway != nullptr) {
+    gateway->Shutdown(status.ok() ? options.process.drain_grace : absl::ZeroDuration());
+  }
   // Replies need the worker until they have ended.
   server->Shutdown(status.ok() ? options.process.drain_grace : absl::ZeroDuration());
   made->worker().Drain(absl::ZeroDuration());

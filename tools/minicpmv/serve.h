@@ -9,6 +9,7 @@ namespace minicpmv {
 // or was handed back. A second signal hands back at once.
 absl::Status ServeWorker(const ServeWorkerOptions& options);
 absl::Status ServeRouter(const ServeRouterOptions& options);
+absl::Status ServeGateway(const ServeGatewayOptions& options);
 absl::Status ServeAll(const ServeAllOptions& options);
 
 }  // namespace minicpmv

@@ -7,6 +7,20 @@
 
 namespace minicpmv {
 
+sdk::ClientOptions ClientOptionsOf(std::vector<std::string> servers,
+                                   const Credentials& credentials) {
+  sdk::ClientOptions options;
+  options.servers = std::move(servers);
+  options.token = credentials.token();
+  if (!credentials.ca().empty() || !credentials.certificate().empty()) {
+    sdk::TlsOptions& tls = options.tls.emplace();
+    tls.roots = credentials.ca();
+    tls.certificate = credentials.certificate();
+    tls.key = credentials.key();
+  }
+  return options;
+}
+
 absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(const ServerAccess& access,
                                                        absl::Duration patience) {
   for (const std::string& address : access.servers) {
@@ -15,17 +29,9 @@ absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(const ServerAccess& acces
     }
   }
   ASSIGN_OR_RETURN(const Credentials credentials, Credentials::Load(access.credentials));
-  sdk::ClientOptions options;
-  options.servers = access.servers;
+  sdk::ClientOptions options = ClientOptionsOf(access.servers, credentials);
   options.patience = patience;
   options.cache_scope = access.cache_scope;
-  options.token = credentials.token();
-  if (!credentials.ca().empty() || !credentials.certificate().empty()) {
-    sdk::TlsOptions& tls = options.tls.emplace();
-    tls.roots = credentials.ca();
-    tls.certificate = credentials.certificate();
-    tls.key = credentials.key();
-  }
   return sdk::Client::Create(std::move(options));
 }
 

@@ -18,6 +18,10 @@ struct ServerAccess {
   std::string cache_scope;
 };
 
+// How processes with these credentials are called.
+sdk::ClientOptions ClientOptionsOf(std::vector<std::string> servers,
+                                   const Credentials& credentials);
+
 // `patience`: see ClientOptions. INVALID_ARGUMENT names the flag. Errors of Credentials::Load.
 absl::StatusOr<std::unique_ptr<sdk::Client>> ConnectTo(
     const ServerAccess& access, absl::Duration patience = sdk::ClientOptions().patience);

@@ -87,8 +87,12 @@ void ServiceProcess::OnSignal() {
 
 absl::Status ServiceProcess::AnnounceReady(absl::string_view address) {
   SetReady(true);
+  return Announce(settings_.role, address);
+}
+
+absl::Status ServiceProcess::Announce(absl::string_view role, absl::string_view address) {
   return WriteOutput(
-      absl::StrCat("ready ", settings_.role, " ", address, " admin=", admin_->address(), "\n"));
+      absl::StrCat("ready ", role, " ", address, " admin=", admin_->address(), "\n"));
 }
 
 }  // namespace minicpmv

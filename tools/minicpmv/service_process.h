@@ -36,8 +36,10 @@ class ServiceProcess {
   void OnStop(std::function<void()> stop, std::function<void()> hurry);
   // What /readyz says.
   void SetReady(bool ready) { is_ready_ = ready; }
-  // Prints "ready ROLE ADDRESS admin=ADDRESS".
+  // Is ready, and prints "ready ROLE ADDRESS admin=ADDRESS".
   absl::Status AnnounceReady(absl::string_view address);
+  // Prints the same of something else that this process listens for.
+  absl::Status Announce(absl::string_view role, absl::string_view address);
 
  private:
   explicit ServiceProcess(const ProcessSettings& settings) : settings_(settings) {}

@@ -52,6 +52,15 @@ struct RouterSettings {
   std::string media_folder = "/tmp";
 };
 
+// OpenAI's HTTP.
+struct GatewaySettings {
+  std::string listen;                // "": none
+  std::vector<std::string> routers;  // that it asks
+  std::string api_keys_file;         // "": whoever can connect may ask
+  int64_t body_bytes = int64_t{64} << 20;
+  int64_t requests = 1024;
+};
+
 // minicpmv vision, prefill, decode and worker.
 struct ServeWorkerOptions {
   ProcessSettings process;
@@ -64,17 +73,25 @@ struct ServeRouterOptions {
   RouterSettings router;
 };
 
+// minicpmv gateway.
+struct ServeGatewayOptions {
+  ProcessSettings process;
+  GatewaySettings gateway;  // listens where the process does
+};
+
 // minicpmv serve: a router, and a worker with all roles that it alone knows.
 struct ServeAllOptions {
   ProcessSettings process;  // listen: the router's
   RouterSettings router;
-  WorkerSettings worker;  // its roles, routers and addresses are chosen here
+  WorkerSettings worker;    // its roles, routers and addresses are chosen here
+  GatewaySettings gateway;  // asks this process's router
 };
 
 // What can be seen before anything is loaded: INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE name the
 // flag.
 absl::Status CheckSettings(const ServeWorkerOptions& options);
 absl::Status CheckSettings(const ServeRouterOptions& options);
+absl::Status CheckSettings(const ServeGatewayOptions& options);
 absl::Status CheckSettings(const ServeAllOptions& options);
 
 // What the file says. Errors of ReadTenants, with the flag's name.

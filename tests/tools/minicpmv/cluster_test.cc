@@ -199,6 +199,24 @@ TEST_F(ClusterTest, StartsTheRouterAgainWhereItWas) {
                                            "listen=", words[3].substr(sizeof("admin=") - 1)));
 }
 
+TEST_F(ClusterTest, HasAGatewayThatStopsBeforeTheRouterDoes) {
+  options_.http = "127.0.0.1:0";
+  options_.flags["gateway"] = {"--max-requests=7"};
+  EXPECT_TRUE(Run([&](const std::string& line) {
+                if (absl::StartsWith(line, "ready cluster ")) Stop();
+              }).ok());
+  const std::vector<std::string> words = absl::StrSplit(output_[0], ' ');
+  EXPECT_THAT(Started(), Contains(AllOf(StartsWith("gateway --max-requests=7 --listen=127.0.0.1:0"),
+                                        HasSubstr(absl::StrCat("--router=", words[2])))));
+  std::vector<std::string> goodbyes;
+  for (const std::string& line : log_) {
+    if (absl::StrContains(line, "goodbye")) goodbyes.push_back(line);
+  }
+  ASSERT_EQ(goodbyes.size(), 5u);
+  EXPECT_THAT(goodbyes[0], StartsWith("gateway"));
+  EXPECT_THAT(goodbyes[1], StartsWith("router"));
+}
+
 TEST_F(ClusterTest, StopsAllWhereOneCannotStart) {
   Touch("decode-fails");
   const absl::Status status = Run({});

@@ -24,9 +24,11 @@ using common::v1::ROLE_DECODE;
 using common::v1::ROLE_PREFILL;
 using common::v1::ROLE_VISION;
 
-constexpr char kProcess[] = "Process", kWorker[] = "Worker", kRouter[] = "Router";
+constexpr char kProcess[] = "Process", kWorker[] = "Worker", kRouter[] = "Router",
+               kGateway[] = "HTTP";
 constexpr char kFarPort[] = "127.0.0.1:50070";  // where clients look for a router
 constexpr char kAnyPort[] = "127.0.0.1:0";
+constexpr char kHttpPort[] = "127.0.0.1:8000";
 constexpr int64_t kMaxMegabytes = 1 << 20;
 constexpr int64_t kMaxSequences = 4096;
 constexpr int64_t kMaxFailovers = 1000;
@@ -52,7 +54,8 @@ struct ProcessFlags {
   }
 };
 
-void AddProcessFlags(CLI::App& app, ProcessFlags& flags, const std::string& listen) {
+void AddProcessFlags(CLI::App& app, ProcessFlags& flags, const std::string& listen,
+                     bool speaks_http = false) {
   flags.settings.listen = listen;
   flags.settings.admin_listen = kAnyPort;
   app.add_option("--listen", flags.settings.listen,
@@ -78,8 +81,10 @@ void AddProcessFlags(CLI::App& app, ProcessFlags& flags, const std::string& list
                  "TLS: who vouches for callers and for those we call, PEM")
       ->type_name("FILE")
       ->group(kProcess);
-  app.add_flag("--reflection", flags.settings.reflection, "Tell callers which services there are")
-      ->group(kProcess);
+  if (!speaks_http) {
+    app.add_flag("--reflection", flags.settings.reflection, "Tell callers which services there are")
+        ->group(kProcess);
+  }
   app.add_option("--trace", flags.settings.trace,
                  "Where its time goes, request by request: Chrome's trace-event JSON, for "
                  "ui.perfetto.dev")
@@ -223,6 +228,51 @@ void AddRouterFlags(CLI::App& app, RouterFlags& flags) {
       ->group(kRouter);
 }
 
+struct GatewayFlags {
+  GatewaySettings settings;
+  std::string routers;
+  int64_t body_mb = 64;
+
+  GatewaySettings ToSettings() const {
+    GatewaySettings made = settings;
+    made.routers = absl::StrSplit(routers, ',', absl::SkipEmpty());
+    made.body_bytes = body_mb << 20;
+    return made;
+  }
+};
+
+void AddGatewayFlags(CLI::App& app, GatewayFlags& flags) {
+  app.add_option("--api-keys-file", flags.settings.api_keys_file,
+                 "Who may ask, a line each: TENANT KEY (whoever can connect)")
+      ->type_name("FILE")
+      ->group(kGateway);
+  app.add_option("--max-body-mb", flags.body_mb, "Most MiB of one HTTP request (64)")
+      ->check(Whole(1, kMaxMegabytes))
+      ->type_name("N")
+      ->group(kGateway);
+  app.add_option("--max-requests", flags.settings.requests,
+                 "Most HTTP requests that are answered at once (1024)")
+      ->check(Whole(1, kMaxCount))
+      ->type_name("N")
+      ->group(kGateway);
+}
+
+absl::Status CheckHttpFlag(const GatewayFlags& flags) {
+  if (!flags.settings.listen.empty() || flags.settings.api_keys_file.empty()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("--api-keys-file: has no meaning without --http");
+}
+
+// Beside something that listens for other things.
+void AddHttpFlag(CLI::App& app, GatewayFlags& flags) {
+  app.add_option("--http", flags.settings.listen,
+                 "Where OpenAI's HTTP is answered (nowhere); port 0: any that is free")
+      ->type_name("HOST:PORT")
+      ->group(kGateway);
+  AddGatewayFlags(app, flags);
+}
+
 absl::StatusOr<std::vector<Role>> RolesFrom(const std::string& text) {
   std::vector<Role> roles;
   for (const absl::string_view name : absl::StrSplit(text, ',')) {
@@ -245,6 +295,7 @@ struct ServiceFlags {
   ProcessFlags process;
   WorkerFlags worker;
   RouterFlags router;
+  GatewayFlags gateway;
 };
 
 Subcommand AddRole(CLI::App& root, const std::string& name, const std::string& words, Role role) {
@@ -330,25 +381,49 @@ Subcommand AddRouter(CLI::App& root) {
           }};
 }
 
+Subcommand AddGateway(CLI::App& root) {
+  const auto flags = std::make_shared<ServiceFlags>();
+  CLI::App* const app = root.add_subcommand("gateway", "OpenAI's HTTP in front of routers");
+  app->footer(
+      "Examples:\n"
+      "  minicpmv gateway --router=127.0.0.1:50070 --listen=127.0.0.1:8000\n"
+      "  minicpmv gateway --router=10.0.0.1:50070,10.0.0.2:50070 --listen=0.0.0.0:8000 "
+      "--api-keys-file=keys");
+  AddProcessFlags(*app, flags->process, kHttpPort, /*speaks_http=*/true);
+  app->add_option("--router", flags->gateway.routers, "Routers that answer: HOST:PORT,HOST:PORT")
+      ->required()
+      ->type_name("LIST")
+      ->group(kGateway);
+  AddGatewayFlags(*app, flags->gateway);
+  return {app, [app, flags]() -> absl::StatusOr<Command> {
+            ServeGatewayOptions options = {flags->process.ToSettings(*app),
+                                           flags->gateway.ToSettings()};
+            options.gateway.listen = options.process.listen;
+            return Command(std::move(options));
+          }};
+}
+
 Subcommand AddServe(CLI::App& root) {
   const auto flags = std::make_shared<ServiceFlags>();
   CLI::App* const app =
       root.add_subcommand("serve", "A router and a worker with all roles in one process");
   app->footer(
       "Examples:\n"
-      "  minicpmv serve --listen=127.0.0.1:50070\n"
+      "  minicpmv serve --listen=127.0.0.1:50070 --http=127.0.0.1:8000\n"
       "  minicpmv serve --log-format=json --trace=serve.json");
   AddProcessFlags(*app, flags->process, kFarPort);
   AddWorkerFlags(*app, flags->worker, /*alone=*/false, /*has_engine=*/true, /*has_vision=*/true);
   AddRouterFlags(*app, flags->router);
+  AddHttpFlag(*app, flags->gateway);
   return {app, [app, flags]() -> absl::StatusOr<Command> {
             ASSIGN_OR_RETURN(WorkerSettings worker,
                              flags->worker.ToSettings({std::begin(kRoles), std::end(kRoles)}));
+            RETURN_IF_ERROR(CheckHttpFlag(flags->gateway));
             RouterSettings router = flags->router.ToSettings();
             worker.model_name = router.model_name;
             router.folder = worker.model.folder;
             return Command(ServeAllOptions{flags->process.ToSettings(*app), std::move(router),
-                                           std::move(worker)});
+                                           std::move(worker), flags->gateway.ToSettings()});
           }};
 }
 
@@ -381,8 +456,10 @@ Subcommand AddCluster(CLI::App& root) {
   AddWorkerFlags(*app, flags->worker, /*alone=*/false, /*has_engine=*/true, /*has_vision=*/true);
   app->get_option("--threads")->description("Threads that compute, of all workers (all cores)");
   AddRouterFlags(*app, flags->router);
+  AddHttpFlag(*app, flags->gateway);
   return {app, [&root, app, flags, counts]() -> absl::StatusOr<Command> {
             RETURN_IF_ERROR(flags->worker.ToSettings({ROLE_DECODE}).status());
+            RETURN_IF_ERROR(CheckHttpFlag(flags->gateway));
             ClusterOptions options;
             options.vision = counts->vision;
             options.prefill = counts->prefill;
@@ -390,9 +467,10 @@ Subcommand AddCluster(CLI::App& root) {
             options.listen = flags->process.settings.listen;
             options.trace = flags->process.settings.trace;
             options.json_log = flags->process.log_format == "json";
+            options.http = flags->gateway.settings.listen;
             options.threads = flags->worker.model.threads.value_or(0);
             options.patience = DurationOf(flags->process.drain_grace) + kEndPatience;
-            for (const char* const role : {"router", "vision", "prefill", "decode"}) {
+            for (const char* const role : {"router", "vision", "prefill", "decode", "gateway"}) {
               options.flags[role] = HandedOn(*app, *root.get_subcommand(role));
             }
             return Command(std::move(options));

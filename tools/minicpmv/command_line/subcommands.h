@@ -40,6 +40,7 @@ Subcommand AddPrefill(CLI::App& root);
 Subcommand AddDecode(CLI::App& root);
 Subcommand AddWorker(CLI::App& root);
 Subcommand AddRouter(CLI::App& root);
+Subcommand AddGateway(CLI::App& root);
 Subcommand AddServe(CLI::App& root);
 // After the roles, whose flags it looks up.
 Subcommand AddCluster(CLI::App& root);

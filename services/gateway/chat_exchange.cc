@@ -1,0 +1,114 @@
+#include "services/gateway/chat_exchange.h"
+
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "runtime/base/status_macros.h"
+
+namespace minicpmv::gateway {
+
+ChatExchange::ChatExchange(Ground& ground, Answering& answering, std::string tenant)
+    : ground_(ground), answering_(&answering), tenant_(std::move(tenant)) {
+  names_.created = absl::ToUnixSeconds(absl::Now());
+}
+
+absl::StatusOr<ChatExchange::Read> ChatExchange::ReadBody(std::string body) {
+  Read read;
+  ASSIGN_OR_RETURN(read.request, ReadChatRequest(body));
+  read.progress = std::make_unique<sdk::ReplyProgress>(std::move(read.request.reply));
+  return read;
+}
+
+void ChatExchange::Start(std::string body) {
+  // Base64 and digests of pictures take long enough for others to notice.
+  boost::asio::post(ground_.readers, [self = shared_from_this(), body = std::move(body)]() mutable {
+    auto read = std::make_shared<absl::StatusOr<Read>>(ReadBody(std::move(body)));
+    boost::asio::post(self->ground_.routers.loop, [self, read] { self->OnRead(std::move(*read)); });
+  });
+}
+
+void ChatExchange::OnRead(absl::StatusOr<Read> read) {
+  if (answering_ == nullptr) return;
+  if (!read.ok()) {
+    std::exchange(answering_, nullptr)->SendError(HttpErrorOf(read.status()));
+    return;
+  }
+  is_stream_ = read->request.stream;
+  chunks_ = ChunkWriter(read->request.include_usage);
+  call_ = std::make_shared<ReplyCall>(
+      ground_.routers, std::move(read->progress), tenant_,
+      ReplyCall::Receiver{
+          [self = shared_from_this()](const ReplyCall::Event& event) { self->OnEvent(event); },
+          [self = shared_from_this()](const absl::Status& status) { self->OnEnd(status); }});
+  call_->Start();
+}
+
+void ChatExchange::Cancel() {
+  answering_ = nullptr;
+  if (call_) call_->Cancel(absl::CancelledError("the client has gone"));
+}
+
+void ChatExchange::GiveUp(const absl::Status& why) {
+  if (answering_ == nullptr) return;
+  if (call_) {
+    call_->Cancel(why);
+  } else {
+    std::exchange(answering_, nullptr)->SendError(HttpErrorOf(why));
+  }
+}
+
+void ChatExchange::OnEvent(const ReplyCall::Event& event) {
+  if (answering_ == nullptr) return;
+  if (event.has_start()) {
+    names_.id = absl::StrCat("chatcmpl-", event.start().request_id());
+    names_.model = event.start().model();
+  } else if (event.has_text()) {
+    text_ += event.text().text();
+    // What the client has not taken yet is joined by what comes next.
+    if (is_stream_ && !answering_->is_sending()) SendText();
+  } else if (event.has_ending()) {
+    ending_ = event.ending();
+  }
+}
+
+void ChatExchange::OnSent() {
+  if (answering_ != nullptr && is_stream_) SendText();
+}
+
+void ChatExchange::BeginEvents() {
+  if (std::exchange(has_begun_, true)) return;
+  answering_->BeginEvents();
+  answering_->SendEvents(chunks_.Role(names_));
+}
+
+void ChatExchange::SendText() {
+  if (text_.empty()) return;
+  BeginEvents();
+  answering_->SendEvents(chunks_.Text(names_, std::exchange(text_, "")));
+}
+
+void ChatExchange::OnEnd(const absl::Status& status) {
+  call_ = nullptr;
+  if (answering_ == nullptr) return;
+  Answering& answering = *answering_;
+  if (!status.ok() && !has_begun_) {
+    answering_ = nullptr;
+    answering.SendError(HttpErrorOf(status));
+    return;
+  }
+  if (!is_stream_) {
+    answering_ = nullptr;
+    answering.SendJson(WholeReply(names_, text_, ending_));
+    return;
+  }
+  SendText();
+  BeginEvents();
+  answering_ = nullptr;
+  answering.SendEvents(status.ok() ? chunks_.Ending(names_, ending_)
+                                   : ErrorEvent(HttpErrorOf(status)));
+  answering.EndEvents();
+}
+
+}  // namespace minicpmv::gateway

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "services/gateway/chat_request.h"
+#include "services/gateway/completion_json.h"
+#include "services/gateway/exchange.h"
+#include "services/gateway/ground.h"
+#include "services/gateway/reply_call.h"
+
+namespace minicpmv::gateway {
+
+// POST /v1/chat/completions.
+//
+// A stream's header leaves with its first text: what goes wrong before is an answer with a status
+// of its own, and what goes wrong after it an event.
+class ChatExchange final : public Exchange, public std::enable_shared_from_this<ChatExchange> {
+ public:
+  ChatExchange(Ground& ground, Answering& answering, std::string tenant);
+
+  void Start(std::string body) override;
+  void OnSent() override;
+  void Cancel() override;
+  void GiveUp(const absl::Status& why) override;
+
+ private:
+  // A body that was read, with its media ready to be uploaded.
+  struct Read {
+    ChatRequest request;
+    std::unique_ptr<sdk::ReplyProgress> progress;
+  };
+  static absl::StatusOr<Read> ReadBody(std::string body);
+
+  void OnRead(absl::StatusOr<Read> read);
+  void OnEvent(const ReplyCall::Event& event);
+  void OnEnd(const absl::Status& status);
+  void BeginEvents();
+  void SendText();
+
+  Ground& ground_;
+  Answering* answering_;  // null: cancelled, or answered
+  const std::string tenant_;
+  bool is_stream_ = false;
+  ChunkWriter chunks_{false};
+  ReplyNames names_;
+  std::shared_ptr<ReplyCall> call_;
+  bool has_begun_ = false;  // the stream of events
+  std::string text_;        // that has not been sent
+  chat::v1::ReplyEnding ending_;
+};
+
+}  // namespace minicpmv::gateway
