@@ -6,6 +6,12 @@
 #include "runtime/base/check.h"
 
 namespace minicpmv {
+namespace {
+
+// How many times its budget a step may take while nobody decodes.
+constexpr int kAloneBudgets = 2;
+
+}  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options, PagePool& pool)
     : options_(options), pool_(pool), index_(pool) {
@@ -48,8 +54,8 @@ absl::Status Scheduler::Add(SequenceId id, const Sequence& sequence) {
     if (!waiting_.empty() || !TryAdmit(*state)) {
       return absl::ResourceExhaustedError(
           absl::StrCat("no pages for ", sequence.tokens, " tokens now: ", pool_.free_pages(),
-                       " of ", pool_.pages(), " are free, ", pool_.idle_pages(),
-                       " more could be, ", waiting(), " sequences wait"));
+                       " of ", pool_.pages(), " are free, ", pool_.idle_pages(), " more could be, ",
+                       waiting(), " sequences wait"));
     }
     state->lent = sequence.lands;
   }
@@ -247,34 +253,51 @@ void Scheduler::AddPrompts(Step& step) {
   });
   int64_t logits = 0;
   for (const Piece& piece : step.pieces) logits += piece.logits;
+  const absl::Duration budget =
+      others_decode ? options_.step_budget : kAloneBudgets * options_.step_budget;
   int64_t prompt_rows = 0;
-  std::vector<Age> prompts;
-  for (const auto& [age, state] : running_) {
-    if (state->prefills()) prompts.push_back(age);
-  }
+  const std::vector<Age> prompts = PromptsInOrder();
   for (const Age& age : prompts) {
     const auto found = running_.find(age);
     if (found == running_.end() || found->second->ending) continue;
     State& state = *found->second;
-    int64_t count = std::min({std::min(state.needs.rows_ready, state.prompt()) - state.issued,
-                              options_.chunk, options_.max_rows - step.size.rows});
-    if (others_decode) {
-      const int64_t least = std::max<int64_t>(0, kPageSize - prompt_rows);
-      count = std::min(count, std::max(least, RowsWithinBudget(step.size, state.issued, count)));
-    }
+    int64_t count = std::min({state.ready(), options_.chunk, options_.max_rows - step.size.rows});
+    const int64_t least = std::max<int64_t>(0, kPageSize - prompt_rows);
+    count = std::min(count, std::max(least, RowsWithin(budget, step.size, state.issued, count)));
     while (count > 0 && logits + LogitsOf(state, count) > options_.max_logit_rows) --count;
     if (count == 0 || !MakeRoom(state, count, step)) continue;
     logits += LogitsOf(state, count);
     prompt_rows += count;
+    state.passed_by -= count;
     AddPiece(state, count, step);
+  }
+  for (const Age& age : prompts) {
+    const auto found = running_.find(age);
+    if (found != running_.end()) found->second->passed_by += prompt_rows;
   }
 }
 
-int64_t Scheduler::RowsWithinBudget(const StepSize& size, int64_t first, int64_t most) const {
+// Highest response ratio next: (waited + left) / left.
+std::vector<Scheduler::Age> Scheduler::PromptsInOrder() const {
+  std::vector<std::pair<double, Age>> prompts;
+  for (const auto& [age, state] : running_) {
+    if (!state->prefills()) continue;
+    const double left = static_cast<double>(state->prompt() - state->issued);
+    prompts.emplace_back(-static_cast<double>(1 + state->passed_by) / left, age);
+  }
+  std::sort(prompts.begin(), prompts.end());
+  std::vector<Age> order;
+  order.reserve(prompts.size());
+  for (const auto& [ratio, age] : prompts) order.push_back(age);
+  return order;
+}
+
+int64_t Scheduler::RowsWithin(absl::Duration budget, const StepSize& size, int64_t first,
+                              int64_t most) const {
   const auto fits = [&](int64_t count) {
     StepSize more = size;
     more.Add(first, count);
-    return cost_.Predict(more) <= options_.step_budget;
+    return cost_.Predict(more) <= budget;
   };
   int64_t fitting = 0;
   for (int64_t beyond = most + 1; beyond - fitting > 1;) {

@@ -29,7 +29,8 @@ struct SchedulerOptions {
   int64_t chunk = 512;          // the most rows of one prompt in a step; <= max_rows
   int64_t headroom = 256;       // new tokens that an admitted sequence holds pages for
   // While sequences decode, prompts add to a step only what the cost model expects to end within
-  // this, though never fewer than kPageSize rows. Infinite: chunk alone counts.
+  // this, though never fewer than kPageSize rows. While none does, a step takes twice as long:
+  // so long may who comes then have to wait. Infinite: chunk alone counts.
   absl::Duration step_budget = absl::InfiniteDuration();
 };
 
@@ -56,7 +57,9 @@ struct SchedulerOptions {
 // (Hold, Release).
 //
 // A step takes the decodes that have waited longest first, at most a depth-th part of all that
-// decode (so that a pipeline of stages stays full), then prompts by age.
+// decode (so that a pipeline of stages stays full), then prompts: first the one that has waited
+// longest measured by what is left of it, both in rows, so that a short prompt need not wait for a
+// long one, nor a long one for short ones without end.
 class Scheduler {
  public:
   struct Sequence {
@@ -179,8 +182,9 @@ class Scheduler {
     int64_t prompt() const { return needs.tokens - needs.lands; }
     // From now on one row at a time.
     bool decodes() const { return needs.samples && !lent && committed >= prompt(); }
+    int64_t ready() const { return std::min(needs.rows_ready, prompt()) - issued; }
     bool prefills() const {
-      return !ending && !lent && issued < std::min(needs.rows_ready, prompt());
+      return !ending && !lent && ready() > 0;
     }
 
     const SequenceId id;
@@ -195,6 +199,8 @@ class Scheduler {
     int64_t readers = 0;    // outside
     bool lent = false;      // somebody outside writes
     int64_t served = 0;     // the last step that it decoded in
+    // Rows of other prompts that were computed while rows of this one could have been.
+    int64_t passed_by = 0;
     std::optional<End> ending;
   };
 
@@ -206,7 +212,9 @@ class Scheduler {
   void Admit();
   bool AddDecodes(Step& step);
   void AddPrompts(Step& step);
-  int64_t RowsWithinBudget(const StepSize& size, int64_t first, int64_t most) const;
+  int64_t RowsWithin(absl::Duration budget, const StepSize& size, int64_t first,
+                     int64_t most) const;
+  std::vector<Age> PromptsInOrder() const;
   bool MakeRoom(State& state, int64_t count, Step& step);
   void AddPiece(State& state, int64_t count, Step& step);
   void MarkEnding(State& state, End end);

@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
 
 namespace minicpmv {
 namespace {
@@ -118,7 +122,7 @@ TEST_F(SchedulerTest, ChunksOfOnePromptFlyTogetherButADecodeWaitsForItsToken) {
   EXPECT_THAT(Endings(), ElementsAre("1 done"));
 }
 
-TEST_F(SchedulerTest, DecodesComeBeforePromptsAndPromptsByAge) {
+TEST_F(SchedulerTest, DecodesComeBeforePromptsAndEqualPromptsByAge) {
   Start(100);
   ASSERT_TRUE(scheduler_->Add(1, Prompt(5, 100)).ok());
   EXPECT_THAT(Plan(), ElementsAre("1:[0,5)+1!"));
@@ -187,7 +191,7 @@ TEST_F(SchedulerTest, ComputesOnlyWhatIsReady) {
   sequence.rows_ready = 7;
   ASSERT_TRUE(scheduler_->Add(1, sequence).ok());
   ASSERT_TRUE(scheduler_->Add(2, Prompt(3, 60)).ok());
-  EXPECT_THAT(Plan(), ElementsAre("1:[0,7)", "2:[0,3)+1!"));
+  EXPECT_THAT(Plan(), ElementsAre("2:[0,3)+1!", "1:[0,7)"));
   Commit(2);
   EXPECT_THAT(Plan(), ElementsAre("nothing"));
   scheduler_->RowsReady(1, 20);
@@ -291,7 +295,7 @@ TEST_F(SchedulerTest, APreemptedSequenceKeepsItsPlaceInLine) {
   scheduler_->Cancel(1);
   Commit();
   // Sequence 5 has to wait: the two that run are left a page each to grow into.
-  EXPECT_THAT(Plan(), ElementsAre("6:[0,11)+1!", "4:[0,10)+1!"));
+  EXPECT_THAT(Plan(), ElementsAre("4:[0,10)+1!", "6:[0,11)+1!"));
   EXPECT_EQ(pool_->free_pages(), 2);
   for (SequenceId id : {4, 5, 6}) scheduler_->Cancel(id);
   Commit();
@@ -317,6 +321,51 @@ TEST_F(SchedulerTest, PromptsKeepWithinTheStepBudgetWhileOthersDecode) {
   Commit();
   scheduler_->Cancel(1);
   scheduler_->Cancel(2);
+}
+
+TEST_F(SchedulerTest, AShortPromptNeedNotWaitForALongOneNorALongOneWithoutEnd) {
+  options_.chunk = options_.max_rows = 16;
+  Start(1000);
+  ASSERT_TRUE(scheduler_->Add(1, Prompt(400, 500)).ok());
+  Plan();
+  Commit();
+  ASSERT_TRUE(scheduler_->Add(2, Prompt(20, 30)).ok());
+  EXPECT_THAT(Plan(), ElementsAre("2:[0,16)"));
+  Commit();
+  EXPECT_THAT(Plan(), ElementsAre("2:[16,20)+1!", "1:[16,28)"));
+  Commit(/*ends=*/2);
+  // From now on a new short one comes with each step.
+  int steps = 0;
+  for (SequenceId id = 3; steps < 200; ++id, ++steps) {
+    Scheduler::Sequence prompt = Prompt(16, 17);
+    prompt.samples = false;
+    ASSERT_TRUE(scheduler_->Add(id, prompt).ok());
+    const std::vector<std::string> pieces = Plan();
+    const bool is_over = std::any_of(pieces.begin(), pieces.end(), [](const std::string& piece) {
+      return absl::StartsWith(piece, "1:") && absl::EndsWith(piece, "!");
+    });
+    Commit();
+    if (is_over) break;
+  }
+  EXPECT_LT(steps, 200) << "the long one never ended";
+  for (SequenceId id = 1; id < 300; ++id) scheduler_->Cancel(id);
+}
+
+TEST_F(SchedulerTest, WhileNobodyDecodesAStepTakesTwiceItsBudget) {
+  options_.chunk = options_.max_rows = 512;
+  options_.step_budget = absl::Milliseconds(100);
+  Start(500);
+  ASSERT_TRUE(scheduler_->Add(1, Prompt(5000, 5001)).ok());
+  EXPECT_THAT(Plan(), ElementsAre("1:[0,512)"));  // nothing is known of what rows cost
+  int64_t rows = 512;
+  for (int i = 0; i < 10; ++i) {
+    Commit(-1, absl::Milliseconds(rows));
+    Plan();
+    rows = out_.back().pieces[0].count;
+  }
+  EXPECT_NEAR(static_cast<double>(rows), 200, 20);
+  Commit();
+  scheduler_->Cancel(1);
 }
 
 TEST_F(SchedulerTest, APromptAdvancesThoughDecodesAloneFillTheBudget) {
