@@ -11,8 +11,11 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "services/common/status_proto.h"
+#include "services/common/trace_metadata.h"
 #include "services/router/router_server.h"
 #include "tests/services/router/fake_workers.h"
 #include "tests/services/router/fleet_member.h"
@@ -159,8 +162,11 @@ class ChatServiceTest : public ::testing::Test {
     chat::v1::ReplyStart start;
     chat::v1::ReplyEnding ending;
   };
-  Seen Stream(const chat::v1::StreamReplyRequest& request) {
+  // `metadata` of the client's.
+  Seen Stream(const chat::v1::StreamReplyRequest& request,
+              const std::vector<std::pair<std::string, std::string>>& metadata = {}) {
     grpc::ClientContext context;
+    for (const auto& [name, value] : metadata) context.AddMetadata(name, value);
     Seen seen;
     const auto reader = stub_->StreamReply(&context, request);
     chat::v1::StreamReplyResponse event;
@@ -229,6 +235,56 @@ class ChatServiceTest : public ::testing::Test {
   std::atomic<uint64_t> slots_ = 0;
   int sent_uploads_ = 0;
 };
+
+TEST_F(ChatServiceTest, HandsTheTraceOnToEveryWorkerAndMakesOneWhereNoneCame) {
+  std::vector<TraceContext> asked;  // guarded by mutex_
+  const auto note = [&](const grpc::ServerContext& context) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    asked.push_back(TraceContextOf(context.client_metadata()));
+  };
+  worker_.prefill = [&, prefill = worker_.prefill](auto& context, const auto& request,
+                                                   auto& writer) {
+    note(context);
+    return prefill(context, request, writer);
+  };
+  worker_.decode = [&, decode = worker_.decode](auto& context, const auto& request, auto& writer) {
+    note(context);
+    return decode(context, request, writer);
+  };
+  Join();
+  const std::string trace = "0af7651916cd43dd8448eb211c80319c";
+  const std::string parent = "00-" + trace + "-b7ad6b7169203331-00";
+  const std::vector<std::pair<std::string, std::string>> state = {{"tracestate", "a=1"},
+                                                                  {"tracestate", "b=2"}};
+  const auto with = [&](const std::string& traceparent) {
+    auto metadata = state;
+    metadata.emplace_back("traceparent", traceparent);
+    return metadata;
+  };
+  EXPECT_EQ(Stream(Question(), with(parent)).status, absl::OkStatus());
+  ASSERT_EQ(asked.size(), 2u);
+  for (const TraceContext& context : asked) {
+    EXPECT_EQ(context.trace_id, trace);
+    EXPECT_NE(context.parent_id, "b7ad6b7169203331");  // it is the router that asks
+    EXPECT_EQ(context.flags, 0);
+    EXPECT_EQ(context.state, "a=1,b=2");
+  }
+  EXPECT_NE(asked[0].parent_id, asked[1].parent_id);
+
+  auto twice = with(parent);
+  twice.emplace_back("traceparent", parent);
+  std::string last = trace;
+  for (const auto& metadata : {state, with("00-" + trace + "-xyz-00"), twice}) {
+    asked.clear();
+    EXPECT_EQ(Stream(Question(), metadata).status, absl::OkStatus());
+    ASSERT_EQ(asked.size(), 2u);
+    EXPECT_EQ(asked[0].trace_id, asked[1].trace_id);
+    EXPECT_NE(asked[0].trace_id, last);
+    EXPECT_NE(asked[0].parent_id, "");
+    EXPECT_EQ(asked[0].state, "");
+    last = asked[0].trace_id;
+  }
+}
 
 TEST_F(ChatServiceTest, StreamsAReply) {
   Join();

@@ -128,6 +128,35 @@ TEST(ClientTest, StreamsAReply) {
   ExpectWhole(ReadAll(*ClientOf({router.address()}), Question()));
 }
 
+TEST(ClientTest, NamesTheTraceInEveryAttempt) {
+  FakeRouter router;
+  std::vector<std::string> seen;  // written before each call's end, read after
+  const auto note = [&](grpc::ServerContext& context) {
+    for (const char* const name : {"traceparent", "tracestate"}) {
+      const auto found = context.client_metadata().find(name);
+      const bool is_there = found != context.client_metadata().end();
+      seen.push_back(is_there ? std::string(found->second.data(), found->second.size()) : "");
+    }
+  };
+  router.Then([&](const auto&, auto&, grpc::ServerContext& context) {
+    note(context);
+    return Gone();
+  });
+  router.Then([&](const auto&, FakeRouter::Writer& writer, grpc::ServerContext& context) {
+    note(context);
+    writer.Write(Start(1));
+    writer.Write(Ending(2));
+    return grpc::Status::OK;
+  });
+  CallOptions options;
+  options.traceparent = "00-1-2-01";  // not the client's to judge
+  options.tracestate = "a=\n";        // no metadata at all
+  const auto ignore = [](const StreamReplyResponse&) { return absl::OkStatus(); };
+  EXPECT_EQ(ClientOf({router.address()})->StreamReply(StreamReplyRequest(), ignore, options),
+            absl::OkStatus());
+  EXPECT_THAT(seen, ElementsAre("00-1-2-01", "", "00-1-2-01", ""));
+}
+
 TEST(ClientTest, ResumesABrokenStreamWithWhatHasArrived) {
   FakeRouter router;
   router.Then(Writes({Start(1), Text(2, "one ", {1}), Text(3, "", {2})}, Gone()));
