@@ -6,6 +6,8 @@ namespace {
 // So many messages may wait for a reader before they are joined: what one step of several tokens
 // brings leaves at once.
 constexpr size_t kMaxWaiting = 8;
+// A client whose deadline passes hangs up, by its own clock, a little before ours says so.
+constexpr absl::Duration kDeadlineTravels = absl::Milliseconds(100);
 
 absl::Status Gone() { return absl::CancelledError("the client has gone"); }
 
@@ -26,7 +28,8 @@ ReplyRecord::ReplyRecord(RouterMetrics& metrics, Loop& loop, absl::Time deadline
 
 ReplyRecord::~ReplyRecord() {
   if (has_ended_) return;
-  End(loop_.Now() >= deadline_ ? absl::DeadlineExceededError("") : absl::CancelledError(""));
+  End(loop_.Now() + kDeadlineTravels >= deadline_ ? absl::DeadlineExceededError("")
+                                                  : absl::CancelledError(""));
 }
 
 void ReplyRecord::NoteTokens(int tokens) {

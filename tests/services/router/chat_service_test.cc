@@ -17,6 +17,7 @@
 #include "services/common/status_proto.h"
 #include "services/common/trace_metadata.h"
 #include "services/router/router_server.h"
+#include "tests/services/common/eventually.h"
 #include "tests/services/router/fake_workers.h"
 #include "tests/services/router/fleet_member.h"
 
@@ -382,6 +383,11 @@ TEST_F(ChatServiceTest, CancelsTheWorkersCallAtTheDeadline) {
   const auto reader = stub_->StreamReply(&context, Question());
   EXPECT_EQ(was_cancelled_.get_future().wait_for(kPatience), std::future_status::ready);
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  // Whoever is first to say so, the client or our own clock.
+  EXPECT_TRUE(Eventually([this] {
+    return metrics_.Text().find("minicpmv_cancellations_total{by=\"deadline\"} 1") !=
+           std::string::npos;
+  }));
 }
 
 TEST_F(ChatServiceTest, TakesAnUploadAndAnswersAboutIt) {
