@@ -15,14 +15,9 @@
 
 namespace minicpmv::router {
 
-// What every simulated decode worker chooses: a function of the history alone, as a real model's
-// greedy choice is.
-uint32_t FakeToken(uint64_t history, uint64_t seed, const std::vector<int32_t>& stops,
-                   uint32_t vocabulary);
-uint64_t FakeHistory(uint64_t history, uint32_t token);
-
-// Workers that live in a simulation: processes that hold pages, media and landings, take their
-// time, refuse, preempt, freeze, die and come back. They hold the router to the protos: what it
+// Workers that live in a simulation: processes with the engine's scheduler and pages and the
+// landings of links, over a fake model. They take their time, refuse, preempt, freeze, die and come
+// back. They hold the router to the protos: what it
 // asks has to make sense. All in virtual time, all from one seed.
 class SimulatedFleet final : public Workers {
  public:
@@ -31,7 +26,7 @@ class SimulatedFleet final : public Workers {
     int of_all_roles = 1;  // processes that play every role
     int64_t pages = 400;   // of each process
     // Chances.
-    double refuses = 0.01, preempts = 0.002 /* each step */, fails = 0.003, forgets_media = 0.01;
+    double refuses = 0.01, fails = 0.003, forgets_media = 0.01;
     std::vector<int32_t> stops;
     uint32_t vocabulary = 0;
     std::string model_fingerprint;
@@ -47,15 +42,30 @@ class SimulatedFleet final : public Workers {
 
   // Something happens to a random process.
   void Kill();
+  void BreakDevice();
   void Freeze(absl::Duration time);
   void Drain();
   void BreakStream();
+  // Where most is decoded, sequences of another router, older than all, grow and take pages from
+  // the others.
+  void Press();
   // Every process runs again, for ever.
   void Calm();
 
-  // Calls that processes still work for, and pages that they hold.
+  // Calls that processes still work for.
   int64_t open_calls() const;
-  int64_t held_pages() const;
+  // What is held in the processes; pages that only their prefix indexes keep are not.
+  struct Held {
+    int64_t pages = 0, sequences = 0, landings = 0;
+  };
+  Held held() const;
+  // What has come to pass.
+  struct Seen {
+    int64_t landed = 0, lost = 0;  // parcels of pages
+    int64_t adopted = 0, recalled = 0, preempted = 0;
+    int64_t held_tokens = 0;  // that prefix indexes gave
+  };
+  const Seen& seen() const { return seen_; }
   // What the router has asked that makes no sense.
   const std::vector<std::string>& complaints() const { return complaints_; }
 
@@ -78,6 +88,7 @@ class SimulatedFleet final : public Workers {
   class Call;
   template <typename Response>
   class CallOf;
+  class PutCall;
   class EncodeCall;
   class PrefillCall;
   class DecodeCall;
@@ -86,8 +97,8 @@ class SimulatedFleet final : public Workers {
   using Calls = std::set<std::shared_ptr<Call>, ByAge>;
 
   Process* Find(const WorkerName& worker);
-  Process* Find(const common::v1::Destination& destination);
   Process& Any();
+  void Kill(Process& process);
   std::unique_ptr<Open> Begin(const WorkerName& worker, std::shared_ptr<Call> call);
   void After(absl::Duration delay, std::function<void()> call);
   absl::Duration Between(double least_ms, double most_ms);
@@ -102,6 +113,7 @@ class SimulatedFleet final : public Workers {
   std::map<uint64_t, std::unique_ptr<Loop::Alarm>> alarms_;
   uint64_t last_alarm_ = 0;
   std::vector<std::string> complaints_;
+  Seen seen_;
   int64_t opened_ = 0;
   bool is_calm_ = false;
 };

@@ -15,12 +15,14 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "runtime/text/reply_text.h"
+#include "services/common/read_prompt.h"
 #include "services/common/status_proto.h"
 #include "services/router/reply_settings.h"
 #include "services/router/request_plan.h"
 #include "services/router/router.h"
 #include "services/router/stable_hash.h"
 #include "services/router/virtual_loop.h"
+#include "tests/services/router/fake_model.h"
 #include "tests/services/router/nano_model.h"
 #include "tests/services/router/simulated_fleet.h"
 
@@ -74,12 +76,15 @@ Expected ExpectedOf(const ChatRequest& request) {
   const std::vector<int32_t>& stops = Model().prompts().stop_ids();
   ReplyText text = *ReplyText::Create(Model().tokenizer(), TextOf(options, Model()));
   Expected expected;
-  uint64_t history = 0;
-  for (const uint32_t token : plan.prompt.tokens()) history = FakeHistory(history, token);
+  const auto vocabulary = static_cast<uint32_t>(Model().spec().language.vocabulary);
+  const PromptParts parts = *ReadPrompt(plan.prompt, vocabulary, 1 << 20);
+  FakeAttention attention;
+  for (const uint64_t input : FakeInputs(parts.tokens, parts.spans)) {
+    attention.See(attention.CellOf(input));
+  }
   while (expected.tokens.size() < limits.max_new_tokens()) {
-    const uint32_t token = FakeToken(history, options.sampling().seed(), stops,
-                                     static_cast<uint32_t>(Model().spec().language.vocabulary));
-    history = FakeHistory(history, token);
+    const uint32_t token = attention.Choose(options.sampling().seed(), stops, vocabulary);
+    attention.See(attention.CellOf(token));
     expected.tokens.push_back(token);
     if (static_cast<int32_t>(token) == stops.front()) {
       expected.reason = chat::v1::FINISH_REASON_STOP;
@@ -128,12 +133,16 @@ class Simulation {
     loop_.RunFor(absl::Seconds(60));
     if (router_.requests() != 0) Fail("the router still has requests");
     if (fleet_.open_calls() != 0) Fail(absl::StrCat(fleet_.open_calls(), " calls are left open"));
-    if (fleet_.held_pages() != 0) Fail(absl::StrCat(fleet_.held_pages(), " pages are held"));
+    const SimulatedFleet::Held held = fleet_.held();
+    if (held.pages != 0) Fail(absl::StrCat(held.pages, " pages are held"));
+    if (held.sequences != 0) Fail(absl::StrCat(held.sequences, " sequences are left"));
+    if (held.landings != 0) Fail(absl::StrCat(held.landings, " landings are left open"));
     for (const std::string& words : fleet_.complaints()) Fail(absl::StrCat("a worker: ", words));
     return counts_;
   }
 
   const std::string& failure() const { return failure_; }
+  const SimulatedFleet::Seen& seen() const { return fleet_.seen(); }
 
  private:
   struct Client {
@@ -201,8 +210,8 @@ class Simulation {
   }
 
   void NextEvent() {
-    event_ = loop_.At(loop_.Now() + Exponential(absl::Seconds(1.5)), [this] {
-      switch (Draw(8)) {
+    event_ = loop_.At(loop_.Now() + Exponential(absl::Seconds(1)), [this] {
+      switch (Draw(12)) {
         case 0:
         case 1:
           fleet_.Kill();
@@ -212,6 +221,14 @@ class Simulation {
           break;
         case 3:
           fleet_.BreakStream();
+          break;
+        case 4:
+        case 5:
+        case 6:
+          fleet_.Press();
+          break;
+        case 7:
+          fleet_.BreakDevice();
           break;
         default:
           fleet_.Freeze(Exponential(absl::Seconds(1)));
@@ -238,7 +255,7 @@ class Simulation {
       message.add_parts()->set_text(kTexts[Draw(std::size(kTexts))]);
     }
     chat::v1::ReplyOptions& options = *request.request.mutable_options();
-    options.set_max_new_tokens(static_cast<uint32_t>(1 + Draw(40)));
+    options.set_max_new_tokens(static_cast<uint32_t>(1 + Draw(Draw(10) == 0 ? 200 : 40)));
     options.mutable_sampling()->set_seed(Draw(1000));
     if (Draw(10) == 0) options.add_stop(std::string(1, static_cast<char>('a' + Draw(26))));
     if (Draw(20) == 0) {
@@ -373,6 +390,7 @@ TEST(SimulationTest, AnswersEveryRequestOnceAndLeavesNothingOpen) {
   const auto seed = static_cast<uint64_t>(Number("MINICPMV_SIMULATION_SEED", 1));
   constexpr int64_t kRequestsOfARun = 2'000;
   Counts sum;
+  SimulatedFleet::Seen seen;
   for (int64_t done = 0; done < requests; done += kRequestsOfARun) {
     const uint64_t run_seed = seed + static_cast<uint64_t>(done / kRequestsOfARun);
     const int64_t of_run = std::min(kRequestsOfARun, requests - done);
@@ -388,15 +406,31 @@ TEST(SimulationTest, AnswersEveryRequestOnceAndLeavesNothingOpen) {
     sum.resumed += counts.resumed;
     sum.failovers += counts.failovers;
     sum.longest = std::max(sum.longest, counts.longest);
+    seen.landed += simulation.seen().landed;
+    seen.lost += simulation.seen().lost;
+    seen.adopted += simulation.seen().adopted;
+    seen.recalled += simulation.seen().recalled;
+    seen.preempted += simulation.seen().preempted;
+    seen.held_tokens += simulation.seen().held_tokens;
   }
   std::cout << sum.complete << " complete, " << sum.cancelled << " cancelled, " << sum.expired
             << " expired, " << sum.refused << " refused, " << sum.unavailable << " unavailable, "
             << sum.resumed << " resumed, " << sum.failovers << " failovers, the longest took "
-            << sum.longest << "\n";
+            << sum.longest << "\n"
+            << seen.landed << " parcels of pages landed, " << seen.lost << " were lost, "
+            << seen.adopted << " landings were adopted, " << seen.recalled << " recalled, "
+            << seen.preempted << " sequences preempted, " << seen.held_tokens
+            << " tokens found in prefix indexes\n";
   EXPECT_EQ(sum.complete + sum.cancelled + sum.expired + sum.refused + sum.unavailable, requests);
   // It is not the fleet that answers for disturbances.
   EXPECT_GT(sum.complete, requests / 2);
   EXPECT_LE(sum.unavailable, requests / 100);
+  // There was trouble of every kind.
+  EXPECT_GE(seen.lost, requests / 1000);
+  EXPECT_GE(seen.adopted, requests / 100);
+  EXPECT_GE(seen.recalled, requests / 5000);
+  EXPECT_GE(seen.preempted, requests / 5000);
+  EXPECT_GE(seen.held_tokens, requests);
   // Nobody starves.
   EXPECT_LT(sum.longest, absl::Minutes(2));
 }
