@@ -17,8 +17,8 @@ namespace minicpmv::router {
 
 // Workers that live in a simulation: processes with the engine's scheduler and pages and the
 // landings of links, over a fake model. They take their time, refuse, preempt, freeze, die and come
-// back. They hold the router to the protos: what it
-// asks has to make sense. All in virtual time, all from one seed.
+// back. They hold the router to the protos: what it asks has to make sense. All in virtual time,
+// all from one seed.
 class SimulatedFleet final : public Workers {
  public:
   struct Options {

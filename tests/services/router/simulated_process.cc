@@ -105,7 +105,9 @@ void SimulatedFleet::Process::Arrive(const std::shared_ptr<Travelling>& parcel) 
   }
   parcel->places = *std::move(places);
   there->placing_.push_back(parcel);
-  fleet_.After(fleet_.Between(0.1, 2), [this, life = life_, parcel, there] {
+  // Long enough for its places to belong to somebody else if they were not kept.
+  const double most_ms = fleet_.Happens(0.1) ? 60 : 2;
+  fleet_.After(fleet_.Between(0.1, most_ms), [this, life = life_, parcel, there] {
     if (is_up_ && life == life_) return EndPlacing(parcel, *there);
     if (std::erase(there->placing_, parcel) == 0) return;
     there->landings_->Landed(parcel->label, absl::UnavailableError("the link broke"));
