@@ -21,20 +21,8 @@ def is_alive(pid):
 
 
 class ClusterTest(FleetTest):
-    def start_cluster(self, *flags):
-        """The supervisor, the router's address and {name: pid} of its children."""
-        cluster = self.start("cluster", "--listen=127.0.0.1:0", *flags)
-        self.pids = {}
-        while True:
-            line = cluster.read_line()
-            if line.startswith("ready cluster "):
-                return cluster, line.split()[2]
-            self.note(line)
-
-    def note(self, line):
-        match = re.fullmatch(r"ready \w+ \S+ admin=\S+ name=(\S+) pid=(\d+)", line)
-        self.assertTrue(match, f"{line!r}: {self.log_of('cluster')}")
-        self.pids[match.group(1)] = int(match.group(2))
+    def pids(self):
+        return {name: member.pid for name, member in self.members.items()}
 
     def assert_none_left(self, pids, within=PATIENCE):
         end = time.monotonic() + within
@@ -46,31 +34,31 @@ class ClusterTest(FleetTest):
         here = self.reply(*QUESTION)
         for how in (signal.SIGTERM, signal.SIGINT):
             cluster, address = self.start_cluster("--vision=2", "--prefill=1", "--decode=2")
-            self.assertEqual(sorted(self.pids), ["decode-0", "decode-1", "prefill-0", "router", "vision-0", "vision-1"])
+            self.assertEqual(sorted(self.members), ["decode-0", "decode-1", "prefill-0", "router", "vision-0", "vision-1"])
             self.await_workers(address, 5)
             self.assertEqual(self.reply(*QUESTION, f"--server={address}")["tokens"], here["tokens"])
             self.assertEqual(cluster.stop(how), 0)
-            self.assert_none_left(self.pids.values(), within=0)
+            self.assert_none_left(self.pids().values(), within=0)
 
     def test_starts_again_what_dies(self):
         here = self.reply(*QUESTION)
         cluster, address = self.start_cluster()
         for name in ("decode-0", "vision-0", "router"):
-            before = dict(self.pids)
+            before = self.pids()
             os.kill(before[name], signal.SIGKILL)
-            self.note(cluster.read_line())
-            self.assertNotEqual(self.pids[name], before[name])
+            self.note_member(cluster.read_line())
+            self.assertNotEqual(self.pids()[name], before[name])
             self.await_workers(address, 3)
             self.assertEqual(self.reply(*QUESTION, f"--server={address}")["tokens"], here["tokens"])
             self.assertIn(f"{name} ended: signal 9; it starts again in ", self.log_of("cluster"))
         self.assertEqual(cluster.stop(), 0)
-        self.assert_none_left(self.pids.values(), within=0)
+        self.assert_none_left(self.pids().values(), within=0)
 
     def test_takes_its_children_along_when_it_is_killed(self):
         cluster, _ = self.start_cluster()
         cluster.process.kill()
         cluster.process.wait()
-        self.assert_none_left(self.pids.values())
+        self.assert_none_left(self.pids().values())
 
     def test_stops_where_one_cannot_start(self):
         done = run("cluster", "--listen=127.0.0.1:0", "--model=/absent")

@@ -5,20 +5,18 @@ import ctypes
 import json
 import os
 import pathlib
-import random
 import re
 import select
 import signal
-import struct
 import subprocess
 import sys
 import time
 import urllib.request
-import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools" / "minicpmv"))
 
-from harness import EXECUTABLE, PICTURES, ExecutableTest, chunk, run  # noqa: E402
+from harness import EXECUTABLE, PICTURES, ExecutableTest, run  # noqa: E402
+from pngs import noise  # noqa: E402, F401
 
 PATIENCE = 60  # seconds that anything may take on a busy machine
 ROLES = ("vision", "prefill", "decode")
@@ -33,8 +31,22 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-class Process:
-    """A running `minicpmv ROLE`, from its ready line on."""
+class Member:
+    """A running `minicpmv ROLE`, whoever started it."""
+
+    def __init__(self, role, pid, admin):
+        self.role, self.pid, self.admin = role, pid, admin
+
+    def metrics(self):
+        """{name with labels: value} of the admin port."""
+        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=PATIENCE) as answer:
+            lines = answer.read().decode().splitlines()
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
+                for line in lines if line and not line.startswith("#")}
+
+
+class Process(Member):
+    """One of ours, from its ready line on."""
 
     def __init__(self, *arguments, log, environment=None, prefix=()):
         self.arguments = arguments
@@ -64,13 +76,6 @@ class Process:
             raise AssertionError(f"{self.arguments} says {line!r}")
         self.role, self.address, self.admin = match.groups()
         return self
-
-    def metrics(self):
-        """{name with labels: value} of the admin port."""
-        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=PATIENCE) as answer:
-            lines = answer.read().decode().splitlines()
-        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
-                for line in lines if line and not line.startswith("#")}
 
     def alive(self):
         return self.process.poll() is None
@@ -129,17 +134,38 @@ class FleetTest(ExecutableTest):
             self.await_workers(router.address, len(workers), *(flag for flag in more if "token" in flag or "tls" in flag))
         return router_list, workers
 
+    def start_cluster(self, *flags):
+        """The supervisor and the router's address; its children are in `self.members`, by name."""
+        cluster = self.start("cluster", "--listen=127.0.0.1:0", *flags)
+        self.members = {}
+        while True:
+            line = cluster.read_line()
+            if line.startswith("ready cluster "):
+                return cluster, line.split()[2]
+            self.note_member(line)
+
+    def note_member(self, line):
+        match = re.fullmatch(r"ready (\w+) \S+ admin=(\S+) name=(\S+) pid=(\d+)", line)
+        self.assertTrue(match, f"{line!r}: {self.log_of('cluster')}")
+        role, admin, name, pid = match.groups()
+        self.members[name] = Member(role, int(pid), admin)
+
+    @staticmethod
+    def list_workers(address, *flags, prefix=()):
+        """What the router at that address says of its workers: those that are ready, and all it said."""
+        done = subprocess.run([*prefix, EXECUTABLE, "workers", f"--server={address}", "--json", *flags],
+                              capture_output=True, timeout=PATIENCE)
+        fleet = json.loads(done.stdout) if done.returncode == 0 else []
+        return [worker for worker in fleet if worker["state"] == "ready"], (fleet, done.stderr)
+
     def await_workers(self, address, count, *flags, prefix=()):
         """What the router at that address says of its workers once so many are ready."""
-        command = [*prefix, EXECUTABLE, "workers", f"--server={address}", "--json", *flags]
         end = time.monotonic() + PATIENCE
         while True:
-            done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
-            fleet = json.loads(done.stdout) if done.returncode == 0 else []
-            ready = [worker for worker in fleet if worker["state"] == "ready"]
+            ready, said = self.list_workers(address, *flags, prefix=prefix)
             if len(ready) == count:
                 return ready
-            self.assertLess(time.monotonic(), end, (fleet, done.stderr))
+            self.assertLess(time.monotonic(), end, said)
             time.sleep(0.02)
 
     def start_chat(self, *arguments, prefix=(), **options):
@@ -174,15 +200,6 @@ class FleetTest(ExecutableTest):
 
     def log_of(self, role):
         return (self.folder / f"{role}.log").read_text(errors="replace")
-
-
-def noise(seed, width, height, bits=24):
-    """A PNG that hardly compresses: every seed its own. `bits` of a pixel: 24, or 1, which makes it short."""
-    draw = random.Random(seed)
-    depth, kind = {24: (8, 2), 1: (1, 0)}[bits]
-    lines = b"".join(b"\0" + draw.randbytes((width * bits + 7) // 8) for _ in range(height))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(lines, 1)) + chunk(b"IEND", b""))
 
 
 def nano_conversations():

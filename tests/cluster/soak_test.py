@@ -13,9 +13,8 @@ import subprocess
 import threading
 import time
 import unittest
-import urllib.request
 
-from fleet import PATIENCE, RESTING, FleetTest, nano_conversations, noise
+from fleet import PATIENCE, FleetTest, Member, nano_conversations, noise
 from harness import EXECUTABLE
 
 SECONDS = float(os.environ.get("MINICPMV_SOAK_SECONDS", 12))
@@ -44,22 +43,11 @@ class SoakTest(FleetTest):
         """[(arguments, tokens)], as one process answers them."""
         questions = []
         for name, messages in nano_conversations().items():
-            path = self.folder / f"{name}.json"
-            path.write_text(json.dumps([{**message, "content": [
-                {"type": "text", "text": part["text"]} if "text" in part else
-                {"type": "image_url", "image_url": {"url": part["image"]}} for part in message["content"]]}
-                for message in messages]))
-            questions.append([f"--messages={path}"])
+            questions.append([f"--messages={self.write_json(f'{name}.json', messages)}"])
         for seed in range(PICTURES_OF_NOISE):
-            path = self.folder / f"noise-{seed}.png"
-            path.write_bytes(noise(seed, 100 + 60 * seed, 300 - 20 * seed))
+            path = self.write(f"noise-{seed}.png", noise(seed, 100 + 60 * seed, 300 - 20 * seed))
             questions.append([f"--image={path}", "What is in the image?", "--max-new-tokens=40", "--min-new-tokens=30"])
         return [(arguments, self.reply(*arguments, "--greedy")["tokens"]) for arguments in questions]
-
-    def workers(self, address):
-        done = subprocess.run([EXECUTABLE, "workers", f"--server={address}", "--json"], capture_output=True,
-                              timeout=PATIENCE, check=True)
-        return json.loads(done.stdout)
 
     def ask(self, address, questions, seed, until):
         draw = random.Random(seed)
@@ -74,27 +62,11 @@ class SoakTest(FleetTest):
             else:
                 self.answered.append(time.monotonic())
 
-    def assert_fleet_rests(self, admin_addresses):
-        end = time.monotonic() + 2
-        while True:
-            held = []
-            for admin in admin_addresses:
-                with urllib.request.urlopen(f"http://{admin}/metrics", timeout=PATIENCE) as answer:
-                    lines = answer.read().decode().splitlines()
-                held += [line for line in lines if line.startswith(RESTING) and not line.endswith(" 0")]
-            if not held:
-                return
-            self.assertLess(time.monotonic(), end, held)
-            time.sleep(0.05)
-
     def test_loses_nothing_while_workers_die(self):
         self.wrong, self.answered, kills = [], [], 0
         questions = self.make_questions()
-        cluster = self.start("cluster", "--listen=127.0.0.1:0", "--vision=2", "--prefill=2", "--decode=2")
-        lines = iter(cluster.read_line, "")
-        router = next(re.fullmatch(r"ready router \S+ admin=(\S+) name=router pid=(\d+)", line) for line in lines
-                      if line.startswith("ready router "))
-        address = next(line.split()[2] for line in lines if line.startswith("ready cluster "))
+        _, address = self.start_cluster("--vision=2", "--prefill=2", "--decode=2")
+        router = self.members["router"]
         self.await_workers(address, 6)
         begin = time.monotonic()
         until = begin + SECONDS
@@ -106,11 +78,11 @@ class SoakTest(FleetTest):
         next_kill = begin + KILL_EVERY
         while time.monotonic() < until:
             time.sleep(min(1.0, max(0.0, until - time.monotonic())))
-            memory.append((time.monotonic() - begin, resident_mib(int(router.group(2)))))
+            memory.append((time.monotonic() - begin, resident_mib(router.pid)))
             if time.monotonic() < next_kill:
                 continue
             next_kill += KILL_EVERY
-            living = [worker for worker in self.workers(address) if worker["state"] == "ready"]
+            living, _ = self.list_workers(address)
             os.kill(draw.choice(living)["pid"], signal.SIGKILL)
             kills += 1
         for thread in asking:
@@ -118,7 +90,7 @@ class SoakTest(FleetTest):
         self.assertEqual(self.wrong, [])
         self.assertNotEqual(self.answered, [])
         ready = self.await_workers(address, 6)
-        self.assert_fleet_rests([router.group(1), *(worker["admin_address"] for worker in ready)])
+        self.assert_rests([router, *(Member(worker["id"], worker["pid"], worker["admin_address"]) for worker in ready)])
         late = [point for point in memory if point[0] >= WARM_UP * SECONDS]
         growth = slope(late)
         print(f"{len(self.answered)} replies, {kills} kills, router {late[0][1]:.1f} to {late[-1][1]:.1f} MiB, "

@@ -1,28 +1,18 @@
 """chat --server and workers --server: the same answers and words as in one process."""
 
 import json
-import random
 import select
 import signal
-import struct
 import subprocess
 import unittest
-import zlib
 
 import terminal_test
-from harness import EXECUTABLE, PICTURES, ExecutableTest, chunk, run
+from harness import EXECUTABLE, PICTURES, ExecutableTest, run
+from pngs import noise
 
 DIAMONDS = PICTURES / "008-0.png"  # two of them
 HOW_MANY = "How many diamonds are there?"
 PATIENCE = 60
-
-
-def noise(width, height):
-    """A PNG that does not get smaller than its pixels."""
-    source = random.Random(1)
-    lines = b"".join(b"\0" + source.randbytes(3 * width) for _ in range(height))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(lines, 0)) + chunk(b"IEND", b""))
 
 
 class Server:
@@ -56,7 +46,7 @@ class ChatServerTest(ExecutableTest):
         return self.reply("--kv-dtype=f32", *arguments), self.reply(self.server.flag, *arguments)
 
     def test_replies_as_one_process_does_whatever_the_flags(self):
-        large = self.write("large.png", noise(700, 700))  # more than travels inline
+        large = self.write("large.png", noise(1, 700, 700))  # more than travels inline
         self.assertGreater(large.stat().st_size, 1 << 20)
         picture = f"--image={DIAMONDS}"
         talk = self.write_json("talk.json", [

@@ -6,11 +6,15 @@ import os
 import pathlib
 import struct
 import subprocess
+import sys
 import tempfile
 import unittest
-import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from pngs import png_of  # noqa: E402
+
 EXECUTABLE = os.environ.get("MINICPMV_EXECUTABLE", str(ROOT / "build" / "bin" / "minicpmv"))
 NANO = ROOT / "tools" / "nano"
 PICTURES = NANO / "pictures"
@@ -56,16 +60,9 @@ class ExecutableTest(unittest.TestCase):
         self.assertIn(words, error, arguments)
 
 
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def png(width, height, color=(200, 30, 30), claim=None):
     """A PNG of one colour. `claim`: the size that its header states instead."""
-    stated = claim or (width, height)
-    lines = (b"\0" + bytes(color) * width) * height
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", *stated, 8, 2, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b""))
+    return png_of((b"\0" + bytes(color) * width) * height, *(claim or (width, height)))
 
 
 def read_safetensors(path):
