@@ -11,7 +11,6 @@ namespace {
 
 constexpr size_t kDigestBytes = 32;
 constexpr size_t kMaxRequestIdBytes = 128;
-constexpr size_t kMaxCacheScopeBytes = 64;
 
 absl::Status CheckMedium(const common::v1::Span& span, absl::string_view field) {
   if (span.media_digest().size() != kDigestBytes) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -31,6 +32,8 @@ absl::StatusOr<PromptParts> ReadPrompt(const common::v1::Prompt& prompt, int64_t
 // What a span's rows are made of, as a name: equal names mean equal rows.
 std::string ContentOf(const common::v1::Span& span);
 
+// Of a cache scope, which is a tenant's name, too.
+inline constexpr size_t kMaxCacheScopeBytes = 64;
 // INVALID_ARGUMENT names the field that is longer than it may be.
 absl::Status CheckScope(const common::v1::RequestScope& scope);
 

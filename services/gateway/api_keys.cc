@@ -10,12 +10,12 @@
 #include "absl/strings/str_split.h"
 #include "runtime/base/mapped_file.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/read_prompt.h"
 
 namespace minicpmv::gateway {
 namespace {
 
 constexpr size_t kMaxFileBytes = 16 << 20;
-constexpr size_t kMaxTenantBytes = 64;  // as a cache scope has
 constexpr size_t kMinKeyBytes = 16, kMaxKeyBytes = 1024;
 constexpr absl::string_view kScheme = "Bearer ";
 
@@ -45,7 +45,7 @@ absl::StatusOr<ApiKeys> ApiKeys::Parse(absl::string_view text, absl::string_view
     const std::vector<absl::string_view> words =
         absl::StrSplit(trimmed, absl::ByAnyChar(" \t"), absl::SkipEmpty());
     if (words.size() != 2) return wrong("is not \"TENANT KEY\"");
-    if (words[0].size() > kMaxTenantBytes || !IsPrintable(words[0])) {
+    if (words[0].size() > kMaxCacheScopeBytes || !IsPrintable(words[0])) {
       return wrong("names a tenant that has not 1 to 64 printable characters");
     }
     if (words[1].size() < kMinKeyBytes || words[1].size() > kMaxKeyBytes ||

@@ -33,18 +33,20 @@ class Quotas {
 
  private:
   struct Account {
-    std::array<double, kKinds> left = {};
+    std::array<double, kKinds> granted = {}, left = {};
     absl::Time counted;  // when
   };
-  // Nothing: the tenant is not limited.
+  // As it is now; nothing: the tenant is not limited.
   Account* AccountOf(const std::string& tenant);
+  void Refill(Account& account) const;
   void ForgetWhoHasAll();
 
   const TenantBook& book_;
   const Loop& loop_;
   RouterWatch& watch_;
   std::map<std::string, Account> accounts_;
-  size_t sweep_at_ = 1024;  // accounts
+  static constexpr size_t kFirstSweep = 1024;  // accounts
+  size_t sweep_at_ = kFirstSweep;
 };
 
 }  // namespace minicpmv::router

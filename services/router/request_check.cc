@@ -14,7 +14,6 @@
 namespace minicpmv::router {
 namespace {
 
-constexpr size_t kMaxScopeBytes = 64;
 constexpr int kMaxMessages = 10'000;
 constexpr int kMaxStops = 64;
 constexpr size_t kMaxStopBytes = 1024;
@@ -208,9 +207,9 @@ absl::StatusOr<std::string> CacheScopeOf(
   if (std::next(first) != last) {
     return absl::InvalidArgumentError(absl::StrCat(kScopeMetadata, " is named twice"));
   }
-  if (first->second.size() > kMaxScopeBytes) {
+  if (first->second.size() > kMaxCacheScopeBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(kScopeMetadata, " is longer than ", kMaxScopeBytes, " bytes"));
+        absl::StrCat(kScopeMetadata, " is longer than ", kMaxCacheScopeBytes, " bytes"));
   }
   return std::string(first->second.data(), first->second.size());
 }

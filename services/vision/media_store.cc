@@ -12,6 +12,7 @@
 #include "absl/types/span.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/read_prompt.h"
 #include "services/common/status_proto.h"
 
 namespace minicpmv::vision {
@@ -63,9 +64,9 @@ MediaStore::Pin MediaStore::Find(absl::string_view scope, absl::string_view dige
 
 absl::StatusOr<MediaUpload> MediaStore::Begin(absl::string_view scope, absl::string_view digest,
                                               uint64_t size) {
-  if (scope.size() > kMaxScopeBytes) {
+  if (scope.size() > kMaxCacheScopeBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("cache_scope has ", scope.size(), " bytes, more than ", kMaxScopeBytes));
+        absl::StrCat("cache_scope has ", scope.size(), " bytes, more than ", kMaxCacheScopeBytes));
   }
   if (digest.size() != kDigestBytes) {
     return absl::InvalidArgumentError(

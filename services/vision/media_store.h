@@ -17,7 +17,6 @@
 namespace minicpmv::vision {
 
 inline constexpr size_t kDigestBytes = 32;           // SHA-256
-inline constexpr size_t kMaxScopeBytes = 64;         // of a cache scope
 inline constexpr size_t kMaxChunkBytes = 256 << 10;  // of a medium on its way here
 
 // A file that somebody sent, whose header has been read.

@@ -11,12 +11,12 @@
 #include "runtime/base/mapped_file.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "services/common/read_prompt.h"
 
 namespace minicpmv {
 namespace {
 
 constexpr size_t kMaxFile = 1 << 20;
-constexpr size_t kMaxName = 64;  // bytes, as of a cache scope
 // Far above what any fleet does, far below where sums lose digits.
 constexpr double kMost = 1e15;
 
@@ -70,9 +70,9 @@ absl::StatusOr<router::TenantBook> ReadBook(const YAML::Node& file) {
     }
     for (const auto& tenant : entry.second) {
       const std::string name = tenant.first.IsScalar() ? tenant.first.Scalar() : "";
-      if (name.empty() || name.size() > kMaxName) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("a tenant's name has 1 to ", kMaxName, " bytes: ", Quoted(name)));
+      if (name.empty() || name.size() > kMaxCacheScopeBytes) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "a tenant's name has 1 to ", kMaxCacheScopeBytes, " bytes: ", Quoted(name)));
       }
       absl::StatusOr<router::TenantTerms> terms = ReadTerms(tenant.second);
       if (!terms.ok()) return Blame(absl::StrCat("tenant ", Quoted(name)), terms.status());
