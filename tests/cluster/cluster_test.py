@@ -74,6 +74,13 @@ class ClusterTest(FleetTest):
         self.assert_refused("--settle", "cluster", "--settle=soon")
         self.assert_refused("--router", "cluster", "--router=127.0.0.1:1")
 
+    def test_checks_its_settings_without_starting_anybody(self):
+        self.assertEqual(self.answer("cluster", "--check-config", "--listen=127.0.0.1:0"), "")
+        for flag, words in (("--listen=nowhere", "--listen"), ("--listen=0.0.0.0:0", "--listen"),
+                            ("--admin-listen=x", "--admin-listen"), ("--token-file=/absent", "/absent"),
+                            ("--tenants=/absent", "--tenants"), ("--http=0.0.0.0:0", "--http")):
+            self.assert_refused(words, "cluster", "--check-config", flag)
+
 
 if __name__ == "__main__":
     unittest.main()

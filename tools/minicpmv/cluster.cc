@@ -321,6 +321,10 @@ class Supervisor {
 
 }  // namespace
 
+absl::Status CheckSettings(const ClusterOptions& options) {
+  return CheckSettings(options.settings);
+}
+
 std::vector<ClusterMember> PlanCluster(const ClusterOptions& options) {
   // All addresses are said, whatever the environment or a file would say to a child.
   const auto member = [&](const std::string& name, const std::string& role,

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "tools/minicpmv/service_settings.h"
 
 namespace minicpmv {
 
@@ -18,6 +19,8 @@ struct ClusterOptions {
   // Threads that compute; 0: one for each core. The workers share them out, and each has one at
   // least. Not for workers whose flags name their devices.
   int threads = 0;
+  // What its processes will make of the flags, all together: what can be seen beforehand.
+  ServeAllOptions settings;
   // By role ("router", "vision", ...), handed on as they are.
   std::map<std::string, std::vector<std::string>> flags;
   // The file for spans, of which each start of a process gets one of its own: of "t.json" the file
@@ -35,6 +38,9 @@ struct ClusterMember {
   std::string role;
   std::vector<std::string> flags;  // without --router, which is known when the router is
 };
+
+// As of its processes' own settings; without starting any.
+absl::Status CheckSettings(const ClusterOptions& options);
 
 // The router first; the gateway last, where there is one.
 std::vector<ClusterMember> PlanCluster(const ClusterOptions& options);

@@ -458,9 +458,11 @@ Subcommand AddCluster(CLI::App& root) {
   AddRouterFlags(*app, flags->router);
   AddHttpFlag(*app, flags->gateway);
   return {app, [&root, app, flags, counts]() -> absl::StatusOr<Command> {
-            RETURN_IF_ERROR(flags->worker.ToSettings({ROLE_DECODE}).status());
+            ASSIGN_OR_RETURN(WorkerSettings worker, flags->worker.ToSettings({ROLE_DECODE}));
             RETURN_IF_ERROR(CheckHttpFlag(flags->gateway));
             ClusterOptions options;
+            options.settings = {flags->process.ToSettings(*app), flags->router.ToSettings(),
+                                std::move(worker), flags->gateway.ToSettings()};
             options.vision = counts->vision;
             options.prefill = counts->prefill;
             options.decode = counts->decode;
