@@ -7,6 +7,7 @@ import time
 import unittest
 
 from fleet import PATIENCE, PICTURES, FleetTest
+from harness import SANITIZERS
 from raw_calls import STREAM_REPLY, Connection, reply_request
 
 STREAMS = 1000
@@ -15,6 +16,7 @@ QUESTION = (f"--image={PICTURES / '008-0.png'}", "How many diamonds are there?",
 MIB = 1 << 20
 
 
+@unittest.skipIf(SANITIZERS, "sanitizers take more memory and time than the crowds")
 class CrowdTest(FleetTest):
     def setUp(self):
         super().setUp()

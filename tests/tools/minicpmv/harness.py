@@ -16,6 +16,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 from pngs import png_of  # noqa: E402
 
 EXECUTABLE = os.environ.get("MINICPMV_EXECUTABLE", str(ROOT / "build" / "bin" / "minicpmv"))
+# With which the executable was built.
+SANITIZERS = os.environ.get("MINICPMV_SANITIZERS", "")
 NANO = ROOT / "tools" / "nano"
 PICTURES = NANO / "pictures"
 GOLDENS = ROOT / "tests" / "testdata" / "goldens"
