@@ -3,6 +3,8 @@
 //   MINICPMV_SIMULATION_REQUESTS=100000 MINICPMV_SIMULATION_SEED=7 services_router_test
 //       --gtest_filter=SimulationTest.*
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -11,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
@@ -35,6 +38,9 @@ constexpr size_t kQueueLimit = 200;
 struct Load {
   absl::Duration between;  // arrivals, on average
   int64_t pages;           // of each process
+  bool is_disturbed = true;
+  // One request of very many pictures comes so often besides.
+  absl::Duration albums = absl::InfiniteDuration();
 };
 constexpr Load kLoads[] = {{absl::Milliseconds(25), 400},  // all fits
                            {absl::Milliseconds(7), 400},   // more than can be answered
@@ -42,8 +48,10 @@ constexpr Load kLoads[] = {{absl::Milliseconds(25), 400},  // all fits
 
 const RouterModel& Model() { return NanoModel(); }
 
-std::string DigestNumber(uint64_t number) {
-  std::string digest = absl::StrCat("medium ", number);
+constexpr absl::string_view kMedium = "medium ", kSmallMedium = "small ";
+
+std::string DigestNumber(absl::string_view kind, uint64_t number) {
+  std::string digest = absl::StrCat(kind, number);
   digest.resize(32, '.');
   return digest;
 }
@@ -53,8 +61,9 @@ common::v1::MediaInfo InfoOf(const std::string& digest) {
   common::v1::MediaInfo info;
   info.set_kind(common::v1::MEDIA_KIND_IMAGE);
   info.set_format("png");
-  info.set_width(40 + shape % 300);
-  info.set_height(40 + (shape >> 20) % 300);
+  const bool is_small = absl::StartsWith(digest, kSmallMedium);
+  info.set_width(40 + (is_small ? 0 : shape % 300));
+  info.set_height(40 + (is_small ? 0 : (shape >> 20) % 300));
   info.set_stored_width(info.width());
   info.set_stored_height(info.height());
   return info;
@@ -100,18 +109,43 @@ Expected ExpectedOf(const ChatRequest& request) {
   return expected;
 }
 
+// A request's kind is how many pictures it has: none, one or a few, an album.
+enum Kind : size_t { kText, kPictures, kAlbum };
+constexpr uint64_t kAlbumPictures = 40;
+
+struct KindCounts {
+  int64_t arrived = 0, complete = 0;
+  absl::Duration longest;
+  std::vector<absl::Duration> first_text;  // from the arrival on
+};
+
 struct Counts {
   int64_t complete = 0, cancelled = 0, expired = 0, refused = 0, unavailable = 0, resumed = 0;
   uint64_t failovers = 0;
-  absl::Duration longest;
+  std::array<KindCounts, 3> kinds;
   uint64_t hash = 0;
 };
+
+void Add(const KindCounts& counts, KindCounts& sum) {
+  sum.arrived += counts.arrived;
+  sum.complete += counts.complete;
+  sum.longest = std::max(sum.longest, counts.longest);
+  sum.first_text.insert(sum.first_text.end(), counts.first_text.begin(), counts.first_text.end());
+}
+
+absl::Duration P99(std::vector<absl::Duration> values) {
+  const auto place = values.begin() + static_cast<int64_t>(values.size() * 99 / 100);
+  std::nth_element(values.begin(), place, values.end());
+  return *place;
+}
 
 class Simulation {
  public:
   Simulation(uint64_t seed, int64_t requests)
+      : Simulation(seed, requests, kLoads[seed % std::size(kLoads)]) {}
+  Simulation(uint64_t seed, int64_t requests, const Load& load)
       : requests_(requests),
-        load_(kLoads[seed % std::size(kLoads)]),
+        load_(load),
         random_(seed),
         fleet_(FleetOptionsOf(load_), loop_, seed + 1),
         router_(RouterOptionsOf(seed), Model(), fleet_, loop_, watch_) {}
@@ -121,7 +155,8 @@ class Simulation {
   Counts Run() {
     fleet_.Join(router_.fleet());
     NextArrival();
-    NextEvent();
+    NextAlbum();
+    if (load_.is_disturbed) NextEvent();
     const absl::Time limit = loop_.Now() + absl::Hours(24 * 30);
     while ((arrived_ < requests_ || !clients_.empty()) && loop_.RunOne(limit)) {
       if (router_.waiting() > kQueueLimit) Fail("the queue is over its bound");
@@ -150,6 +185,12 @@ class Simulation {
     Expected expected;
     absl::Time start;
     Router::RequestNumber number = 0;
+    Kind kind() const {
+      return request.media.empty()                   ? kText
+             : request.media.size() < kAlbumPictures ? kPictures
+                                                     : kAlbum;
+    }
+
     uint64_t sequence = 0;
     bool has_start = false, has_ending = false;
     std::string request_id;
@@ -176,6 +217,7 @@ class Simulation {
     options.vocabulary = static_cast<uint32_t>(Model().spec().language.vocabulary);
     options.model_fingerprint = Model().fingerprint();
     options.media = InfoOf;
+    if (!load.is_disturbed) options.refuses = options.fails = options.forgets_media = 0;
     return options;
   }
   static RouterOptions RouterOptionsOf(uint64_t seed) {
@@ -203,9 +245,29 @@ class Simulation {
     }
     arrival_ = loop_.At(loop_.Now() + Exponential(load_.between), [this] {
       // Now and then many come at once.
-      const uint64_t burst = Draw(2000) == 0 ? kQueueLimit + 100 : 1;
-      for (uint64_t i = 0; i < burst && arrived_ < requests_; ++i) Arrive();
+      const uint64_t burst = load_.is_disturbed && Draw(2000) == 0 ? kQueueLimit + 100 : 1;
+      for (uint64_t i = 0; i < burst && arrived_ < requests_; ++i) Arrive(MakeRequest());
       NextArrival();
+    });
+  }
+
+  void NextAlbum() {
+    if (load_.albums == absl::InfiniteDuration()) return;
+    album_ = loop_.At(loop_.Now() + load_.albums, [this] {
+      if (arrived_ >= requests_) return;
+      ChatRequest request;
+      chat::v1::Message& message = *request.request.mutable_conversation()->add_messages();
+      message.set_role(chat::v1::ROLE_USER);
+      for (uint64_t i = 0; i < kAlbumPictures; ++i) {
+        message.add_parts()->mutable_media();
+        request.media.push_back({DigestNumber(kSmallMedium, random_()), nullptr});
+      }
+      message.add_parts()->set_text("Which are alike?");
+      chat::v1::ReplyOptions& options = *request.request.mutable_options();
+      options.set_max_new_tokens(8);
+      options.mutable_sampling()->set_seed(Draw(1000));
+      Arrive(std::move(request));
+      NextAlbum();
     });
   }
 
@@ -250,7 +312,7 @@ class Simulation {
       const uint64_t media = i == 0 && Draw(3) == 0 ? 1 + Draw(3) : 0;
       for (uint64_t j = 0; j < media; ++j) {
         message.add_parts()->mutable_media();
-        request.media.push_back({DigestNumber(Draw(60)), nullptr});
+        request.media.push_back({DigestNumber(kMedium, Draw(60)), nullptr});
       }
       message.add_parts()->set_text(kTexts[Draw(std::size(kTexts))]);
     }
@@ -264,10 +326,11 @@ class Simulation {
     return request;
   }
 
-  void Arrive() {
+  void Arrive(ChatRequest request) {
     const int64_t id = arrived_++;
     Client& client = clients_[id];
-    client.request = MakeRequest();
+    client.request = std::move(request);
+    ++counts_.kinds[client.kind()].arrived;
     client.expected = ExpectedOf(client.request);
     client.start = loop_.Now();
     Ask(id);
@@ -286,7 +349,7 @@ class Simulation {
     }
     client.number = router_.Start(std::move(request), std::make_unique<Sink>(*this, id));
     const uint64_t fate = Draw(12);
-    if (fate > 1) return;
+    if (fate > 1 || !load_.is_disturbed) return;
     client.leaves = loop_.At(loop_.Now() + Exponential(absl::Milliseconds(400)),
                              [this, id, fate] { fate == 0 ? Go(id) : Resume(id); });
   }
@@ -321,6 +384,9 @@ class Simulation {
     } else if (!client.has_start) {
       Fail("a reply without a start");
     }
+    if (client.tokens.empty() && !event.text().tokens().empty()) {
+      counts_.kinds[client.kind()].first_text.push_back(loop_.Now() - client.start);
+    }
     client.text += event.text().text();
     client.tokens.insert(client.tokens.end(), event.text().tokens().begin(),
                          event.text().tokens().end());
@@ -338,7 +404,8 @@ class Simulation {
     const auto found = clients_.find(id);
     if (found == clients_.end()) return Fail("a second end");
     const Client& client = found->second;
-    counts_.longest = std::max(counts_.longest, loop_.Now() - client.start);
+    KindCounts& kind = counts_.kinds[client.kind()];
+    kind.longest = std::max(kind.longest, loop_.Now() - client.start);
     counts_.hash = StableHash()
                        .Add(counts_.hash)
                        .Add(static_cast<uint64_t>(id))
@@ -347,6 +414,7 @@ class Simulation {
                        .value();
     if (status.ok()) {
       ++counts_.complete;
+      ++kind.complete;
       if (!client.has_ending) Fail("OK without an ending");
       if (client.tokens != client.expected.tokens) Fail("other tokens than undisturbed");
       if (client.text != client.expected.text) Fail("another text than undisturbed");
@@ -373,7 +441,7 @@ class Simulation {
   Router router_;
   int64_t arrived_ = 0;
   std::map<int64_t, Client> clients_;
-  std::unique_ptr<Loop::Alarm> arrival_, event_;
+  std::unique_ptr<Loop::Alarm> arrival_, album_, event_;
   Counts counts_;
   std::string failure_;
 };
@@ -405,7 +473,9 @@ TEST(SimulationTest, AnswersEveryRequestOnceAndLeavesNothingOpen) {
     sum.unavailable += counts.unavailable;
     sum.resumed += counts.resumed;
     sum.failovers += counts.failovers;
-    sum.longest = std::max(sum.longest, counts.longest);
+    for (size_t kind = 0; kind < sum.kinds.size(); ++kind) {
+      Add(counts.kinds[kind], sum.kinds[kind]);
+    }
     seen.landed += simulation.seen().landed;
     seen.lost += simulation.seen().lost;
     seen.adopted += simulation.seen().adopted;
@@ -416,7 +486,7 @@ TEST(SimulationTest, AnswersEveryRequestOnceAndLeavesNothingOpen) {
   std::cout << sum.complete << " complete, " << sum.cancelled << " cancelled, " << sum.expired
             << " expired, " << sum.refused << " refused, " << sum.unavailable << " unavailable, "
             << sum.resumed << " resumed, " << sum.failovers << " failovers, the longest took "
-            << sum.longest << "\n"
+            << std::max(sum.kinds[kText].longest, sum.kinds[kPictures].longest) << "\n"
             << seen.landed << " parcels of pages landed, " << seen.lost << " were lost, "
             << seen.adopted << " landings were adopted, " << seen.recalled << " recalled, "
             << seen.preempted << " sequences preempted, " << seen.held_tokens
@@ -431,8 +501,36 @@ TEST(SimulationTest, AnswersEveryRequestOnceAndLeavesNothingOpen) {
   EXPECT_GE(seen.recalled, requests / 10'000);
   EXPECT_GE(seen.preempted, requests / 10'000);
   EXPECT_GE(seen.held_tokens, requests);
-  // Nobody starves.
-  EXPECT_LT(sum.longest, absl::Minutes(2));
+  // Nobody starves, and who asks about pictures is answered as others are.
+  for (const Kind kind : {kText, kPictures}) {
+    EXPECT_LT(sum.kinds[kind].longest, absl::Minutes(2)) << kind;
+  }
+  const auto share = [&](Kind kind) {
+    return static_cast<double>(sum.kinds[kind].complete) /
+           static_cast<double>(sum.kinds[kind].arrived);
+  };
+  EXPECT_GT(share(kPictures), 0.8 * share(kText));
+}
+
+TEST(SimulationTest, AnswersTextBesideAlbumsAlmostAsFastAsWithout) {
+  const int64_t requests = Number("MINICPMV_SIMULATION_REQUESTS", 6'000);
+  const auto seed = static_cast<uint64_t>(Number("MINICPMV_SIMULATION_SEED", 1));
+  const Load alone = {absl::Milliseconds(15), 2'000, /*is_disturbed=*/false};
+  Load beside = alone;
+  beside.albums = absl::Seconds(2);
+  Simulation without(seed, requests, alone), with(seed, requests, beside);
+  const Counts few = without.Run(), many = with.Run();
+  ASSERT_EQ(without.failure(), "");
+  ASSERT_EQ(with.failure(), "");
+  const KindCounts& albums = many.kinds[kAlbum];
+  std::cout << "first text of requests without pictures, p99: " << P99(few.kinds[kText].first_text)
+            << ", beside " << albums.arrived << " albums " << P99(many.kinds[kText].first_text)
+            << "; the longest album took " << albums.longest << "\n";
+  EXPECT_EQ(many.complete + many.expired, requests);
+  EXPECT_GE(albums.complete, requests / 200);
+  EXPECT_LE(P99(many.kinds[kText].first_text), 1.5 * P99(few.kinds[kText].first_text));
+  // They wait, but not for ever.
+  EXPECT_LT(albums.longest, absl::Seconds(30));
 }
 
 TEST(SimulationTest, RunsTheSameWayAgain) {
