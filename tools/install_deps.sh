@@ -4,6 +4,7 @@
 #
 #     tools/install_deps.sh                     # build, tests and run time
 #     tools/install_deps.sh --fuzz              # clang's fuzzer run time beside it
+#     tools/install_deps.sh --aiperf            # a load tool beside it, in build/aiperf: 1.2 GB
 #     tools/install_deps.sh --prometheus=DIR    # only: prometheus and promtool for the tests of deploy/, in DIR/usr/bin
 set -euo pipefail
 
@@ -18,6 +19,7 @@ packages=(
   prometheus-cpp-dev libboost1.81-dev
 )
 [ "${1:-}" = --fuzz ] && packages+=(clang libclang-rt-14-dev)
+[ "${1:-}" = --aiperf ] && packages+=(python3-venv)
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
@@ -79,13 +81,27 @@ python_packages() {
     --timeout 20 --target "$folder" openai >/dev/null 2>&1 || echo "packages: openai cannot be had; its test is skipped"
 }
 
+aiperf() {
+  local folder
+  folder="$(dirname "${BASH_SOURCE[0]}")/../build/aiperf"
+  [ -x "$folder/bin/aiperf" ] && return
+  echo "packages: fetching aiperf"
+  { python3 -m venv "$folder" && timeout 600 "$folder/bin/pip" install --quiet --disable-pip-version-check --retries 1 \
+    --timeout 20 aiperf==0.13.0; } >/dev/null 2>&1 || echo "packages: aiperf cannot be had; its test is skipped"
+}
+
+from_pypi() {
+  python_packages
+  [ "$1" != --aiperf ] || aiperf
+}
+
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 done
 if [ ${#missing[@]} -eq 0 ]; then
   echo "packages: all ${#packages[@]} are installed"
-  python_packages
+  from_pypi "${1:-}"
   exit 0
 fi
 
@@ -93,4 +109,4 @@ echo "packages: installing ${#missing[@]} of ${#packages[@]}: ${missing[*]}"
 apt "reading lists" update
 apt "${#missing[@]} packages" install -y --no-install-recommends "${missing[@]}"
 echo "packages: all ${#packages[@]} are installed"
-python_packages
+from_pypi "${1:-}"

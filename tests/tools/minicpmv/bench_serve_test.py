@@ -15,16 +15,17 @@ from fleet import PATIENCE, FleetTest, die_with_parent  # noqa: E402
 
 LINE = re.compile(r"bench serve \d+/\d+ s: \d+ sent, \d+ waiting, \d+ open, \d+ completed, \d+ refused, \d+ failed, "
                   r"\d+ tokens/s")
-FIGURES = ["requests", "completed", "refused", "failed", "errors", "output_tokens_per_second", "goodput", "ttft_ms",
-           "itl_ms", "tpot_ms", "e2e_ms"]
+FIGURES = ["requests", "completed", "refused", "failed", "resumptions", "errors", "output_tokens_per_second", "goodput",
+           "ttft_ms", "itl_ms", "tpot_ms", "e2e_ms"]
 
 
 class BenchServeTest(FleetTest):
     def serve(self, *flags):
         return self.start("serve", "--listen=127.0.0.1:0", *flags).await_ready()
 
-    def start_bench(self, server, *flags):
-        command = [EXECUTABLE, "bench", "serve", f"--server={server.address}", f"--json={self.folder / 'f.json'}",
+    def start_bench(self, servers, *flags):
+        at = ",".join(server.address for server in servers)
+        command = [EXECUTABLE, "bench", "serve", f"--server={at}", f"--json={self.folder / 'f.json'}",
                    "--slo=ttft:1m,itl:1m", *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=die_with_parent)
         self.addCleanup(self.discard, process)
@@ -41,7 +42,7 @@ class BenchServeTest(FleetTest):
         return json.loads((self.folder / "f.json").read_bytes()), output.decode()
 
     def bench(self, server, *flags):
-        return self.end_bench(self.start_bench(server, *flags))
+        return self.end_bench(self.start_bench([server], *flags))
 
     def assert_adds_up(self, figures):
         self.assertEqual(figures["requests"], figures["completed"] + figures["refused"] + figures["failed"])
@@ -96,7 +97,7 @@ class BenchServeTest(FleetTest):
 
     def test_ends_by_itself_when_the_server_goes_away(self):
         server = self.serve()
-        bench = self.start_bench(server, "--rate=20", "--seconds=3")
+        bench = self.start_bench([server], "--rate=20", "--seconds=3")
         self.assertRegex(bench.stderr.readline().decode(), LINE)
         server.stop(signal.SIGKILL)
         figures, _ = self.end_bench(bench)
@@ -108,12 +109,35 @@ class BenchServeTest(FleetTest):
 
     def test_gives_up_on_a_server_that_froze(self):
         server = self.serve()
-        bench = self.start_bench(server, "--rate=20", "--seconds=2", "--timeout=1s")
+        bench = self.start_bench([server], "--rate=20", "--seconds=2", "--timeout=1s")
         self.assertRegex(bench.stderr.readline().decode(), LINE)
         server.process.send_signal(signal.SIGSTOP)
         figures, _ = self.end_bench(bench)
         self.assert_adds_up(figures)
         self.assertGreater(figures["failed"], 0)
+
+    def test_tells_what_came_so_far_when_it_is_interrupted(self):
+        server = self.serve()
+        bench = self.start_bench([server], "--rate=20", "--seconds=600")
+        self.assertRegex(bench.stderr.readline().decode(), LINE)
+        bench.send_signal(signal.SIGINT)
+        figures, table = self.end_bench(bench)
+        self.assert_adds_up(figures)
+        self.assertGreater(figures["completed"], 0)
+        self.assertEqual(figures["errors"], {})
+        self.assertIn(f"{figures['requests']} requests", table)
+        self.assert_rests([server])
+
+    def test_goes_on_with_another_router(self):
+        (lost, kept), _ = self.start_fleet(routers=2)
+        bench = self.start_bench([lost, kept], "--rate=30", "--seconds=4", "--patience=1m")
+        self.assertRegex(bench.stderr.readline().decode(), LINE)
+        lost.stop(signal.SIGKILL)
+        figures, table = self.end_bench(bench)
+        self.assert_adds_up(figures)
+        self.assertEqual(figures["completed"], figures["requests"])
+        if figures["resumptions"] > 0:  # some reply was under way, or none
+            self.assertIn(f"replies that broke went on {figures['resumptions']} times", table)
 
     def test_says_what_is_wrong(self):
         server = "--server=127.0.0.1:1"

@@ -19,7 +19,7 @@ struct BenchServeFlags {
   ServerFlags server;
   BenchServeOptions bench;
   double seconds = 60;
-  std::string mix, slo, think, timeout;
+  std::string mix, slo, think, timeout, patience;
 
   absl::StatusOr<Command> ToCommand() const {
     BenchServeOptions options = bench;
@@ -38,6 +38,7 @@ struct BenchServeFlags {
     // As their checks have seen.
     if (!think.empty()) absl::ParseDuration(think, &options.load.think);
     if (!timeout.empty()) absl::ParseDuration(timeout, &options.timeout);
+    if (!patience.empty()) absl::ParseDuration(patience, &options.patience);
     return Command(std::move(options));
   }
 };
@@ -97,11 +98,20 @@ Subcommand AddBenchServe(CLI::App& bench) {
   app->add_option("--timeout", flags->timeout, "Of a request, from when it is due (5m)")
       ->check(Duration())
       ->type_name("TIME");
+  app->add_option("--patience", flags->patience,
+                  "How long a request goes on trying without any progress: a reply that breaks is "
+                  "resumed, one that is turned away comes again (0: every error is a figure)")
+      ->check(Duration())
+      ->type_name("TIME");
   app->add_option("--slo", flags->slo,
                   "What a good reply keeps: its first token, and the mean between tokens "
                   "(ttft:2s,itl:200ms)")
       ->type_name("LIST");
   app->add_option("--json", flags->bench.json, "Where to write all figures as one JSON object")
+      ->type_name("FILE");
+  app->add_option(
+         "--script", flags->bench.script,
+         "Sends nothing: writes the first turn of each conversation as a JSON line for aiperf")
       ->type_name("FILE");
   return {app, [flags] { return flags->ToCommand(); }};
 }

@@ -1,7 +1,9 @@
 #include "tools/minicpmv/load/bench_serve.h"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <set>
 #include <utility>
@@ -14,8 +16,10 @@
 #include "runtime/base/blame.h"
 #include "runtime/base/quoted.h"
 #include "runtime/base/status_macros.h"
+#include "tools/minicpmv/interrupts.h"
 #include "tools/minicpmv/load/load_report.h"
 #include "tools/minicpmv/load/load_run.h"
+#include "tools/minicpmv/load/load_script.h"
 #include "tools/minicpmv/load/load_text.h"
 #include "tools/minicpmv/output.h"
 
@@ -25,6 +29,7 @@ namespace {
 // Of the model whose lengths the published ones are.
 constexpr double kPublishedContext = 32768;
 constexpr double kMaxConversations = 1e6;
+constexpr absl::string_view kJson = "--json", kScript = "--script";
 // Beyond this the figures say more about this machine than about the fleet.
 constexpr absl::Duration kLate = absl::Milliseconds(10);
 
@@ -78,16 +83,27 @@ std::string LineOf(const LoadProgress& progress, absl::Duration duration, int64_
 }
 
 // `mode` as fopen has it.
-absl::Status WriteFile(const std::string& path, const char* mode, const std::string& text) {
+absl::Status WriteFile(absl::string_view flag, const std::string& path, const char* mode,
+                       const std::string& text) {
   std::FILE* const file = std::fopen(path.c_str(), mode);
   if (file == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("--json: ", path, " cannot be written"));
+    return absl::InvalidArgumentError(absl::StrCat(flag, ": ", path, " cannot be written"));
   }
   const bool is_written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
   if (std::fclose(file) != 0 || !is_written) {
     return absl::UnavailableError(absl::StrCat(path, ": could not be written to its end"));
   }
   return absl::OkStatus();
+}
+
+absl::Status WriteScript(const std::string& path, absl::Span<const PlannedConversation> plan,
+                         double tokens_per_word) {
+  RETURN_IF_ERROR(WriteFile(kScript, path, "wb", ""));
+  for (const PlannedConversation& conversation : plan) {
+    // One at a time: pictures are large.
+    RETURN_IF_ERROR(WriteFile(kScript, path, "ab", ScriptLineOf(conversation, tokens_per_word)));
+  }
+  return WriteOutput(absl::StrCat(plan.size(), " conversations are in ", path, "\n"));
 }
 
 }  // namespace
@@ -133,14 +149,17 @@ absl::StatusOr<Slo> ParseSlo(absl::string_view text) {
 }
 
 absl::Status BenchServe(const BenchServeOptions& options) {
+  Interrupts interrupts({SIGINT, SIGTERM});
+  // Until there are figures to save.
+  interrupts.Set([] { std::_Exit(1); });
   if (options.load.rate * absl::ToDoubleSeconds(options.load.duration) > kMaxConversations) {
     return absl::InvalidArgumentError(
         absl::StrCat("--rate: more than ", kMaxConversations, " conversations in --seconds"));
   }
   // Whether it can be written is known before the load, not after it.
-  if (!options.json.empty()) RETURN_IF_ERROR(WriteFile(options.json, "ab", ""));
+  if (!options.json.empty()) RETURN_IF_ERROR(WriteFile(kJson, options.json, "ab", ""));
   ASSIGN_OR_RETURN(const std::unique_ptr<sdk::Client> client,
-                   ConnectTo(options.server, /*patience=*/absl::ZeroDuration()));
+                   ConnectTo(options.server, options.patience));
   ASSIGN_OR_RETURN(const chat::v1::Model served, ServedModel(*client));
   LoadModel model = {served.context_tokens(), served.max_slices(), served.slice_tokens()};
   if (options.context.has_value()) {
@@ -160,13 +179,20 @@ absl::Status BenchServe(const BenchServeOptions& options) {
   run_options.context_tokens = model.context_tokens;
   ASSIGN_OR_RETURN(run_options.tokens_per_word, TokensPerWord(*client));
 
-  LoadRun run(*client, PlanLoad(load, model), run_options);
+  std::vector<PlannedConversation> plan = PlanLoad(load, model);
+  if (!options.script.empty()) {
+    return WriteScript(options.script, plan, run_options.tokens_per_word);
+  }
+
+  LoadRun run(*client, std::move(plan), run_options);
+  interrupts.Set([&run] { run.Stop(); });
   int64_t tokens = 0;
   LoadReport report;
   report.records = run.Run([&](const LoadProgress& progress) {
     WriteNotice(LineOf(progress, load.duration, tokens));
     tokens = progress.tokens;
   });
+  interrupts.Set(nullptr);
   report.offered_rate = load.rate;
   report.duration = run.elapsed();
   report.slo = options.slo;
@@ -175,7 +201,9 @@ absl::Status BenchServe(const BenchServeOptions& options) {
                              absl::FormatDuration(run.lateness()),
                              " late: this machine is too busy for such a load\n"));
   }
-  if (!options.json.empty()) RETURN_IF_ERROR(WriteFile(options.json, "wb", JsonOf(report)));
+  if (!options.json.empty()) {
+    RETURN_IF_ERROR(WriteFile(kJson, options.json, "wb", JsonOf(report)));
+  }
   return WriteOutput(TableOf(report));
 }
 

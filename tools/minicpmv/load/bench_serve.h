@@ -20,13 +20,16 @@ struct BenchServeOptions {
   std::optional<int64_t> context;  // tokens of prompt and reply at most; unset: the model's
   int streams = 256;
   absl::Duration timeout = absl::Minutes(5);
+  absl::Duration patience;  // see sdk::ClientOptions; zero: every error is a figure
   Slo slo = {absl::Seconds(2), absl::Milliseconds(200)};
-  std::string json;  // the file for the figures; "": none
+  std::string json;    // the file for the figures; "": none
+  std::string script;  // instead of sending: a file of first turns; see ScriptLineOf
 };
 
 // Sends a load to a fleet, whatever it makes of it, and prints what came of it; a line of progress
-// each second goes to standard error. Errors of the fleet are figures; it fails where the fleet
-// does not answer at all, or the load is none (INVALID_ARGUMENT names the flag).
+// each second goes to standard error. Ctrl-C ends the load, not its figures. Errors of the fleet
+// are figures; it fails where the fleet does not answer at all, or the load is none
+// (INVALID_ARGUMENT names the flag).
 absl::Status BenchServe(const BenchServeOptions& options);
 
 // INVALID_ARGUMENT names what is wrong.

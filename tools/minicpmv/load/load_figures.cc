@@ -56,6 +56,7 @@ LoadFigures FiguresOf(absl::Span<const RequestRecord> records, absl::Duration du
     figures.completed += record.completed();
     figures.refused += record.refused();
     figures.failed += record.failed();
+    figures.resumptions += record.resumptions;
     tokens += TokensOf(record);
     if (!record.completed()) {
       ++figures.errors[absl::StatusCodeToString(record.code)];

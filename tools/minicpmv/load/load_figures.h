@@ -28,6 +28,7 @@ struct Slo {
 // Latencies are those of completed requests.
 struct LoadFigures {
   int64_t requests = 0, completed = 0, refused = 0, failed = 0;
+  int64_t resumptions = 0;                // of all requests
   std::map<std::string, int64_t> errors;  // by code, refusals among them
   double output_tokens_per_second = 0;
   double goodput = 0;  // requests a second that keep both values of the SLO

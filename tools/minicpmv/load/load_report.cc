@@ -31,6 +31,7 @@ void AddFigures(const LoadFigures& figures, Json& object) {
   object["completed"] = figures.completed;
   object["refused"] = figures.refused;
   object["failed"] = figures.failed;
+  object["resumptions"] = figures.resumptions;
   object["errors"] = Json::object();
   for (const auto& [code, count] : figures.errors) object["errors"][code] = count;
   object["output_tokens_per_second"] = figures.output_tokens_per_second;
@@ -102,6 +103,9 @@ std::string TableOf(const LoadReport& report) {
   if (!all.errors.empty()) {
     absl::StrAppend(&table, "errors: ", absl::StrJoin(all.errors, ", ", absl::PairFormatter(" ")),
                     "\n");
+  }
+  if (all.resumptions > 0) {
+    absl::StrAppend(&table, "replies that broke went on ", all.resumptions, " times\n");
   }
   absl::StrAppendFormat(&table, "%.1f tokens/s; goodput %.2f requests/s (TTFT <= %s, TPOT <= %s)\n",
                         all.output_tokens_per_second, all.goodput,

@@ -16,10 +16,10 @@ struct LoadReport {
   std::vector<RequestRecord> records;
 };
 
-// {"offered_rate", "seconds", "requests", "completed", "refused", "failed", "errors": {code: n},
-// "output_tokens_per_second", "goodput", "ttft_ms", "itl_ms", "tpot_ms", "e2e_ms": each {"p50",
-// "p90", "p99", "max"} or null, "by_class": {"text"|"image"|"images": the same from "requests" to
-// "e2e_ms"}, "series": [{"second", ...}]} and a line feed.
+// {"offered_rate", "seconds", "requests", "completed", "refused", "failed", "resumptions",
+// "errors": {code: n}, "output_tokens_per_second", "goodput", "ttft_ms", "itl_ms", "tpot_ms",
+// "e2e_ms": each {"p50", "p90", "p99", "max"} or null, "by_class": {"text"|"image"|"images": the
+// same from "requests" to "e2e_ms"}, "series": [{"second", ...}]} and a line feed.
 std::string JsonOf(const LoadReport& report);
 // The same for people, without the series.
 std::string TableOf(const LoadReport& report);

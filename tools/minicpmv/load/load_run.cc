@@ -1,15 +1,13 @@
 #include "tools/minicpmv/load/load_run.h"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <random>
 #include <utility>
 
 #include "runtime/base/clock.h"
-#include "tools/minicpmv/load/drawn_picture.h"
-#include "tools/minicpmv/load/load_text.h"
-#include "tools/sdk/cpp/reply_stream.h"
+#include "runtime/base/status_macros.h"
+#include "tools/minicpmv/load/drawn_turn.h"
 #include "tools/sdk/cpp/status.h"
 
 namespace minicpmv {
@@ -47,13 +45,17 @@ LoadRun::LoadRun(sdk::Client& client, std::vector<PlannedConversation> plan,
 }
 
 LoadRun::~LoadRun() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    is_ending_ = true;
-  }
+  Stop();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void LoadRun::Stop() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  is_stopped_ = true;
+  for (sdk::ReplyStream* const stream : streams_) stream->Cancel();
+  changed_.notify_all();
   may_draw_.notify_all();
   may_send_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
 }
 
 absl::Duration LoadRun::Now() const { return Clock::Monotonic().Now() - start_; }
@@ -90,6 +92,7 @@ std::vector<RequestRecord> LoadRun::Run(absl::FunctionRef<void(const LoadProgres
 }
 
 bool LoadRun::IsOver() const {
+  if (is_stopped_) return open_ == 0;
   return drawn_ == plan_.size() && due_.empty() && ready_.empty() && open_ == 0;
 }
 
@@ -108,8 +111,8 @@ void LoadRun::Draw() {
   for (const PlannedConversation& plan : plan_) {
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      may_draw_.wait(lock, [this] { return drawn_ < begun_ + kDrawnAhead || is_ending_; });
-      if (is_ending_) return;
+      may_draw_.wait(lock, [this] { return drawn_ < begun_ + kDrawnAhead || is_stopped_; });
+      if (is_stopped_) return;
     }
     auto talk = std::make_shared<Talk>();
     talk->plan = &plan;
@@ -126,8 +129,8 @@ void LoadRun::Draw() {
 void LoadRun::Send() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    may_send_.wait(lock, [this] { return !ready_.empty() || is_ending_; });
-    if (is_ending_) return;
+    may_send_.wait(lock, [this] { return !ready_.empty() || is_stopped_; });
+    if (is_stopped_) return;
     const Due due = std::move(ready_.front());
     ready_.pop_front();
     ++open_;
@@ -143,10 +146,11 @@ void LoadRun::Send() {
     lock.lock();
     if (next.has_value() && *next < options_.duration) due_.push({*next, due.talk});
     --open_;
+    changed_.notify_one();
+    if (is_stopped_ && record.code == absl::StatusCode::kCancelled) continue;
     completed_ += record.completed();
     refused_ += record.refused();
     records_.push_back(std::move(record));
-    changed_.notify_one();
   }
 }
 
@@ -158,13 +162,11 @@ void LoadRun::Say(Talk& talk) const {
   }
   chat::v1::Message& message = *talk.said.add_messages();
   message.set_role(chat::v1::ROLE_USER);
-  for (const PlannedPicture& picture : talk.planned().pictures) {
-    message.add_parts()->mutable_media()->set_inline_(
-        DrawPicture(picture.width, picture.height, picture.seed));
+  DrawnTurn drawn = DrawTurn(talk.planned(), options_.tokens_per_word, talk.text);
+  for (std::string& picture : drawn.pictures) {
+    message.add_parts()->mutable_media()->set_inline_(std::move(picture));
   }
-  const auto words = static_cast<int64_t>(
-      std::llround(static_cast<double>(talk.planned().text_tokens) / options_.tokens_per_word));
-  message.add_parts()->set_text(DrawText(std::max<int64_t>(1, words), talk.text));
+  message.add_parts()->set_text(std::move(drawn.text));
 }
 
 bool LoadRun::HasRoom(const Talk& talk) const {
@@ -195,24 +197,36 @@ RequestRecord LoadRun::Ask(Talk& talk, absl::Duration due) {
       static_cast<uint32_t>(talk.plan->max_slices));
   talk.reply.clear();
   talk.output_tokens = 0;
-  const absl::Status status =
-      client_.StreamReply(std::move(request),
-                          [&](const chat::v1::StreamReplyResponse& event) {
-                            if (event.has_ending())
-                              talk.prompt_tokens = event.ending().usage().prompt_tokens();
-                            if (event.text().tokens().empty()) return absl::OkStatus();
-                            record.events.push_back({Now(), event.text().tokens_size()});
-                            talk.reply += event.text().text();
-                            talk.output_tokens += event.text().tokens_size();
-                            const std::lock_guard<std::mutex> lock(mutex_);
-                            tokens_ += event.text().tokens_size();
-                            return absl::OkStatus();
-                          },
-                          {left});
+  const std::unique_ptr<sdk::ReplyStream> stream = client_.StreamReply(std::move(request), {left});
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    streams_.insert(stream.get());
+    if (is_stopped_) stream->Cancel();
+  }
+  const absl::Status status = Listen(*stream, talk, record);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    streams_.erase(stream.get());
+  }
   record.end = Now();
   record.code = status.code();
   record.has_retry_delay = sdk::RetryDelayOf(status).has_value();
+  record.resumptions = stream->resumptions();
   return record;
+}
+
+absl::Status LoadRun::Listen(sdk::ReplyStream& stream, Talk& talk, RequestRecord& record) {
+  while (true) {
+    ASSIGN_OR_RETURN(const std::optional<chat::v1::StreamReplyResponse> event, stream.Next());
+    if (!event.has_value()) return absl::OkStatus();
+    if (event->has_ending()) talk.prompt_tokens = event->ending().usage().prompt_tokens();
+    if (event->text().tokens().empty()) continue;
+    record.events.push_back({Now(), event->text().tokens_size()});
+    talk.reply += event->text().text();
+    talk.output_tokens += event->text().tokens_size();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    tokens_ += event->text().tokens_size();
+  }
 }
 
 }  // namespace minicpmv

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <queue>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "tools/minicpmv/load/load_plan.h"
 #include "tools/minicpmv/load/request_record.h"
 #include "tools/sdk/cpp/client.h"
+#include "tools/sdk/cpp/reply_stream.h"
 
 namespace minicpmv {
 
@@ -37,7 +39,7 @@ struct LoadProgress {
 // no room for.
 class LoadRun {
  public:
-  // The client has no patience of its own, and outlives this.
+  // Outlives this. Its patience decides which errors are seen here.
   LoadRun(sdk::Client& client, std::vector<PlannedConversation> plan,
           const LoadRunOptions& options);
   ~LoadRun();
@@ -45,6 +47,9 @@ class LoadRun {
   // Tells `progress` once a second, from this thread. Returns when all that was sent has ended: at
   // the latest a timeout after the duration.
   std::vector<RequestRecord> Run(absl::FunctionRef<void(const LoadProgress&)> progress);
+  // Nothing more is sent, and replies that are open are cancelled: they have no records. Run
+  // returns with the others. Thread-safe.
+  void Stop();
 
   // Until the last reply's end. After Run.
   absl::Duration elapsed() const { return elapsed_; }
@@ -66,6 +71,8 @@ class LoadRun {
   // Adds the turn's message to what is said.
   void Say(Talk& talk) const;
   RequestRecord Ask(Talk& talk, absl::Duration due);
+  // Notes what comes, to the end.
+  absl::Status Listen(sdk::ReplyStream& stream, Talk& talk, RequestRecord& record);
   // Whether the context has room for the next turn.
   bool HasRoom(const Talk& talk) const;
   bool IsOver() const;            // mutex_ is held
@@ -79,11 +86,12 @@ class LoadRun {
   mutable std::mutex mutex_;
   std::condition_variable changed_, may_draw_, may_send_;
   std::priority_queue<Due, std::vector<Due>, std::greater<Due>> due_;
-  std::deque<Due> ready_;  // due now, and waiting for a stream
-  size_t drawn_ = 0;       // conversations of the plan
-  size_t begun_ = 0;       // of them, that are not ahead of their time any more
+  std::deque<Due> ready_;                // due now, and waiting for a stream
+  size_t drawn_ = 0;                     // conversations of the plan
+  size_t begun_ = 0;                     // of them, that are not ahead of their time any more
+  std::set<sdk::ReplyStream*> streams_;  // open ones
   int64_t open_ = 0, sent_ = 0, tokens_ = 0, completed_ = 0, refused_ = 0;
-  bool is_ending_ = false;
+  bool is_stopped_ = false;
   std::vector<RequestRecord> records_;
   absl::Duration elapsed_, lateness_;
   std::vector<std::thread> threads_;

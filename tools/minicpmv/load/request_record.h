@@ -22,6 +22,7 @@ struct RequestRecord {
   absl::Duration end;
   std::vector<TokenEvent> events;
   absl::StatusCode code = absl::StatusCode::kOk;
+  int resumptions = 0;           // how often it broke and went on
   bool has_retry_delay = false;  // an error that says when to come again
 
   bool completed() const { return code == absl::StatusCode::kOk; }

@@ -133,15 +133,17 @@ TEST(LoadFiguresTest, WritesOneJsonObject) {
   report.offered_rate = 2.5;
   report.duration = absl::Seconds(4);
   report.records = {Reply(0, 0, {100, 150}), Error(0, 5, absl::StatusCode::kUnavailable)};
+  report.records[0].resumptions = 2;
   report.records[1].load_class = LoadClass::kImages;
   const auto object = nlohmann::ordered_json::parse(JsonOf(report));
   std::vector<std::string> names;
   for (const auto& [name, value] : object.items()) names.push_back(name);
   EXPECT_EQ(names, (std::vector<std::string>{"offered_rate", "seconds", "requests", "completed",
-                                             "refused", "failed", "errors",
+                                             "refused", "failed", "resumptions", "errors",
                                              "output_tokens_per_second", "goodput", "ttft_ms",
                                              "itl_ms", "tpot_ms", "e2e_ms", "by_class", "series"}));
   EXPECT_EQ(object["seconds"], 4.0);
+  EXPECT_EQ(object["resumptions"], 2);
   EXPECT_EQ(object["ttft_ms"]["p50"], 100.0);
   EXPECT_EQ(object["errors"]["UNAVAILABLE"], 1);
   EXPECT_EQ(object["by_class"].size(), kLoadClasses.size());
