@@ -5,13 +5,23 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/tracing.h"
 
 namespace minicpmv::gateway {
 
-ChatExchange::ChatExchange(Ground& ground, Answering& answering, std::string tenant)
-    : ground_(ground), answering_(&answering), tenant_(std::move(tenant)) {
+ChatExchange::ChatExchange(Ground& ground, Answering& answering, Caller caller)
+    : ground_(ground),
+      answering_(&answering),
+      caller_(std::move(caller)),
+      arrival_(Clock::Monotonic().Now()),
+      work_{"", caller_.trace} {
   names_.created = absl::ToUnixSeconds(absl::Now());
+}
+
+ChatExchange::~ChatExchange() {
+  TraceWork(TraceRow::kRequest, "chat completion", arrival_, kNow, work_);
 }
 
 absl::StatusOr<ChatExchange::Read> ChatExchange::ReadBody(std::string body) {
@@ -38,7 +48,7 @@ void ChatExchange::OnRead(absl::StatusOr<Read> read) {
   is_stream_ = read->request.stream;
   chunks_ = ChunkWriter(read->request.include_usage);
   call_ = std::make_shared<ReplyCall>(
-      ground_.routers, std::move(read->progress), tenant_,
+      ground_.routers, std::move(read->progress), caller_,
       ReplyCall::Receiver{
           [self = shared_from_this()](const ReplyCall::Event& event) { self->OnEvent(event); },
           [self = shared_from_this()](const absl::Status& status) { self->OnEnd(status); }});
@@ -62,7 +72,8 @@ void ChatExchange::GiveUp(const absl::Status& why) {
 void ChatExchange::OnEvent(const ReplyCall::Event& event) {
   if (answering_ == nullptr) return;
   if (event.has_start()) {
-    names_.id = absl::StrCat("chatcmpl-", event.start().request_id());
+    work_.request_id = event.start().request_id();
+    names_.id = absl::StrCat("chatcmpl-", work_.request_id);
     names_.model = event.start().model();
   } else if (event.has_text()) {
     text_ += event.text().text();

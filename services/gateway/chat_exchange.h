@@ -3,6 +3,9 @@
 #include <memory>
 #include <string>
 
+#include "absl/time/time.h"
+#include "runtime/base/trace_file.h"
+#include "services/gateway/caller.h"
 #include "services/gateway/chat_request.h"
 #include "services/gateway/completion_json.h"
 #include "services/gateway/exchange.h"
@@ -17,7 +20,8 @@ namespace minicpmv::gateway {
 // of its own, and what goes wrong after it an event.
 class ChatExchange final : public Exchange, public std::enable_shared_from_this<ChatExchange> {
  public:
-  ChatExchange(Ground& ground, Answering& answering, std::string tenant);
+  ChatExchange(Ground& ground, Answering& answering, Caller caller);
+  ~ChatExchange() override;
 
   void Start(std::string body) override;
   void OnSent() override;
@@ -40,7 +44,9 @@ class ChatExchange final : public Exchange, public std::enable_shared_from_this<
 
   Ground& ground_;
   Answering* answering_;  // null: cancelled, or answered
-  const std::string tenant_;
+  const Caller caller_;
+  const absl::Time arrival_;
+  TracedWork work_;
   bool is_stream_ = false;
   ChunkWriter chunks_{false};
   ReplyNames names_;

@@ -33,6 +33,16 @@ absl::string_view ViewOf(beast::string_view text) { return {text.data(), text.si
 
 absl::Time Now() { return Clock::Monotonic().Now(); }
 
+// Several lines of one name are one list.
+std::string Joined(const http::fields& fields, absl::string_view name) {
+  std::string joined;
+  const auto [first, last] = fields.equal_range({name.data(), name.size()});
+  for (auto field = first; field != last; ++field) {
+    absl::StrAppend(&joined, field == first ? "" : ",", ViewOf(field->value()));
+  }
+  return joined;
+}
+
 // Of the bytes, not of the network.
 bool IsHttpError(beast::error_code error) {
   return error && error.category() == make_error_code(http::error::end_of_stream).category();
@@ -130,6 +140,7 @@ void Connection::OnHeader(Error error) {
 std::optional<HttpError> Connection::CheckHeader() {
   const auto& request = parser_->get();
   keep_alive_ = request.keep_alive() && !ground_.is_draining;
+  trace_ = ContinueTrace(Joined(request, kTraceparent), Joined(request, kTracestate));
   const absl::string_view target = ViewOf(request.target());
   route_ = RouteOf(target);
   // Whoever is not known learns nothing but that.
@@ -225,7 +236,7 @@ void Connection::Answer() {
       exchange_ = std::make_shared<ModelsExchange>(ground_, *this, tenant_, route_->model);
       break;
     case Route::kChat:
-      exchange_ = std::make_shared<ChatExchange>(ground_, *this, tenant_);
+      exchange_ = std::make_shared<ChatExchange>(ground_, *this, Caller{tenant_, trace_});
       break;
   }
   exchange_->Start(std::move(body));

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "runtime/base/trace_context.h"
 #include "services/common/http_port.h"
 #include "services/gateway/exchange.h"
 #include "services/gateway/ground.h"
@@ -87,6 +88,7 @@ class Connection final : public Answering, public std::enable_shared_from_this<C
   std::optional<Parser> parser_;
   std::optional<Route> route_;
   std::string tenant_, request_id_;
+  TraceContext trace_;
   int version_ = 11;
   bool is_head_ = false, keep_alive_ = true;
   bool is_counted_ = false;  // among the ground's requests

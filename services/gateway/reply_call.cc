@@ -5,6 +5,7 @@
 
 #include "absl/time/time.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/tracing.h"
 
 namespace minicpmv::gateway {
 namespace {
@@ -14,10 +15,10 @@ absl::Time Now() { return Clock::Monotonic().Now(); }
 }  // namespace
 
 ReplyCall::ReplyCall(Routers& routers, std::unique_ptr<sdk::ReplyProgress> progress,
-                     const std::string& cache_scope, Receiver receiver)
+                     const Caller& caller, Receiver receiver)
     : routers_(routers),
       progress_(std::move(progress)),
-      cache_scope_(cache_scope),
+      caller_(caller),
       receiver_(std::move(receiver)),
       retries_(routers.servers.options(), Now()),
       pause_(routers.loop) {}
@@ -51,10 +52,12 @@ void ReplyCall::Upload(size_t index) {
         self->progress_->SetHandle(index, *handle);
         self->Upload(index + 1);
       });
-  upload_->Start(*server_, cache_scope_, progress_->OfferOf(index));
+  upload_->Start(*server_, caller_, progress_->OfferOf(index));
 }
 
 void ReplyCall::Open() {
+  opened_ = Now();
+  work_.context = ChildOf(caller_.trace);
   const auto entry = std::make_shared<OpenCalls::Entry>(routers_.open_calls);
   ResponseReceiver<Event> receiver;
   receiver.message = [self = shared_from_this()](Event event) {
@@ -70,10 +73,13 @@ void ReplyCall::Open() {
         server_->stub->async()->StreamReply(context, &progress_->BeginAttempt(), reactor);
       },
       std::move(receiver),
-      [this](grpc::ClientContext& context) { routers_.servers.Introduce(context, cache_scope_); });
+      [this](grpc::ClientContext& context) {
+        routers_.Introduce(context, caller_.tenant, work_.context);
+      });
 }
 
 void ReplyCall::OnEvent(Event event) {
+  if (event.has_start()) work_.request_id = event.start().request_id();
   if (is_broken_ || !cancelled_.ok()) return;
   switch (progress_->Judge(event)) {
     case sdk::ReplyProgress::Verdict::kDeliver:
@@ -91,6 +97,8 @@ void ReplyCall::OnEvent(Event event) {
 
 void ReplyCall::OnEnd(const absl::Status& status) {
   stream_ = nullptr;
+  TraceCall("StreamReply", opened_, kNow, work_,
+            {{"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});
   if (progress_->has_ended()) {
     End(absl::OkStatus());
   } else if (is_broken_) {

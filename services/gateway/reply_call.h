@@ -6,8 +6,11 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "minicpmv/chat/v1/chat_service.pb.h"
+#include "runtime/base/trace_file.h"
 #include "services/common/calls.h"
+#include "services/gateway/caller.h"
 #include "services/gateway/routers.h"
 #include "services/gateway/upload_call.h"
 #include "tools/sdk/cpp/reply_progress.h"
@@ -29,8 +32,8 @@ class ReplyCall final : public std::enable_shared_from_this<ReplyCall> {
     std::function<void(const absl::Status&)> end;
   };
 
-  ReplyCall(Routers& routers, std::unique_ptr<sdk::ReplyProgress> progress,
-            const std::string& cache_scope, Receiver receiver);
+  ReplyCall(Routers& routers, std::unique_ptr<sdk::ReplyProgress> progress, const Caller& caller,
+            Receiver receiver);
 
   void Start();
   // The end is `why`, and still told.
@@ -46,7 +49,7 @@ class ReplyCall final : public std::enable_shared_from_this<ReplyCall> {
 
   Routers& routers_;
   const std::unique_ptr<sdk::ReplyProgress> progress_;
-  const std::string cache_scope_;
+  const Caller caller_;
   Receiver receiver_;
   sdk::Retries retries_;
   boost::asio::steady_timer pause_;
@@ -56,6 +59,8 @@ class ReplyCall final : public std::enable_shared_from_this<ReplyCall> {
   sdk::Servers::Server* server_ = nullptr;
   std::shared_ptr<UploadCall> upload_;
   std::shared_ptr<ClientStream<Event>> stream_;
+  absl::Time opened_;  // the stream
+  TracedWork work_;    // of the stream
   bool is_broken_ = false;
 };
 

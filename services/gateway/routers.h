@@ -1,8 +1,10 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <string>
 
 #include "services/common/open_calls.h"
+#include "services/common/trace_metadata.h"
 #include "tools/sdk/cpp/servers.h"
 
 namespace minicpmv::gateway {
@@ -13,6 +15,13 @@ struct Routers {
   boost::asio::io_context& loop;
   sdk::Servers& servers;
   OpenCalls& open_calls;
+
+  // Says with a call whose it is, and what it does.
+  void Introduce(grpc::ClientContext& context, const std::string& tenant,
+                 const TraceContext& work) const {
+    servers.Introduce(context, tenant);
+    AddTraceContext(work, context);
+  }
 };
 
 }  // namespace minicpmv::gateway

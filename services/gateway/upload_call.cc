@@ -2,6 +2,8 @@
 
 #include <boost/asio/post.hpp>
 
+#include "runtime/base/clock.h"
+#include "runtime/base/tracing.h"
 #include "tools/sdk/cpp/upload.h"
 
 namespace minicpmv::gateway {
@@ -11,8 +13,9 @@ constexpr size_t kChunksAhead = 4;
 
 }  // namespace
 
-void UploadCall::Start(sdk::Servers::Server& server, const std::string& cache_scope,
-                       const Request& offer) {
+void UploadCall::Start(sdk::Servers::Server& server, const Caller& caller, const Request& offer) {
+  opened_ = Clock::Monotonic().Now();
+  work_.context = ChildOf(caller.trace);
   const auto entry = std::make_shared<OpenCalls::Entry>(routers_.open_calls);
   ResponseReceiver<Response> receiver;
   receiver.message = [self = shared_from_this()](Response response) {
@@ -30,7 +33,9 @@ void UploadCall::Start(sdk::Servers::Server& server, const std::string& cache_sc
         server.stub->async()->UploadMedia(context, reactor);
       },
       std::move(receiver),
-      [&](grpc::ClientContext& context) { routers_.servers.Introduce(context, cache_scope); });
+      [&](grpc::ClientContext& context) {
+        routers_.Introduce(context, caller.tenant, work_.context);
+      });
   call_->Send(offer);
 }
 
@@ -59,6 +64,9 @@ void UploadCall::SendChunks() {
 
 void UploadCall::OnEnd(const absl::Status& status) {
   is_sending_ = false;
+  TraceCall("UploadMedia", opened_, kNow, work_,
+            {{"bytes", static_cast<int64_t>(sent_)},
+             {"error", status.ok() ? "" : absl::StatusCodeToString(status.code())}});
   if (!status.ok()) {
     done_(status);
   } else if (handle_.empty()) {

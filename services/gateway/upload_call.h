@@ -8,8 +8,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "minicpmv/chat/v1/chat_service.grpc.pb.h"
+#include "runtime/base/trace_file.h"
 #include "services/common/calls.h"
+#include "services/gateway/caller.h"
 #include "services/gateway/routers.h"
 
 namespace minicpmv::gateway {
@@ -23,7 +26,7 @@ class UploadCall final : public std::enable_shared_from_this<UploadCall> {
   UploadCall(Routers& routers, absl::string_view bytes, Done done)
       : routers_(routers), bytes_(bytes), done_(std::move(done)) {}
 
-  void Start(sdk::Servers::Server& server, const std::string& cache_scope,
+  void Start(sdk::Servers::Server& server, const Caller& caller,
              const chat::v1::UploadMediaRequest& offer);
   // `done` is told CANCELLED.
   void Cancel() { call_->Cancel(); }
@@ -42,6 +45,8 @@ class UploadCall final : public std::enable_shared_from_this<UploadCall> {
   std::shared_ptr<ClientBidi<Request, Response>> call_;
   bool is_sending_ = false;
   size_t sent_ = 0;  // bytes
+  absl::Time opened_;
+  TracedWork work_;
   std::string handle_;
 };
 

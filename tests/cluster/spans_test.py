@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 import unittest
+import urllib.request
 
 from fleet import PATIENCE, PICTURES, FleetTest, noise
+from gateway_fleet import MODEL, openai_form
 from harness import run
 
 MERGE = pathlib.Path(__file__).resolve().parents[2] / "tools" / "merge_traces.py"
@@ -129,6 +131,34 @@ class SpansTest(FleetTest):
             spans.sort(key=lambda span: span["ts"])
             for before, after in zip(spans, spans[1:]):
                 self.assertLessEqual(end(before), after["ts"] + 1, (before, after))
+
+    def test_goes_on_with_the_trace_of_a_client_of_http(self):
+        routers, workers = self.start_traced_fleet()
+        gateway = self.start("gateway", f"--router={routers[0].address}", "--listen=127.0.0.1:0",
+                             self.traced("gateway")).await_ready()
+        trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+        body = {"model": MODEL, "max_tokens": 4, "messages": openai_form(
+            [{"role": "user", "content": [{"image": str(PICTURE)}, {"text": SECRET}]}])}
+        for parent in (f"00-{trace}-{span}-01", f"00-{trace}-{span}-0"):  # the second is malformed
+            request = urllib.request.Request(f"http://{gateway.address}/v1/chat/completions", json.dumps(body).encode(),
+                                             {"Content-Type": "application/json", "traceparent": parent})
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                self.assertEqual(answer.status, 200)
+        for process in (gateway, *workers, *routers):
+            self.assertEqual(process.stop(), 0)
+        roles = ("gateway", "router", "vision", "prefill", "decode")
+        self.assertNotIn(SECRET, (self.folder / "gateway.json").read_text())
+        events, _ = merge(*(self.folder / f"{role}.json" for role in roles))
+        ours, other = Picture(events, trace), [event for event in events if event["name"] == "chat completion"
+                                               and event["args"]["trace"] != trace]
+        self.assertEqual({role for role, _ in ours.spans}, set(roles))
+        asked, call, reply = (ours.one(*name) for name in (("gateway", "chat completion"), ("gateway", "StreamReply"),
+                                                           ("router", "reply")))
+        self.assertEqual([one["args"]["parent"] for one in (asked, call, reply)],
+                         [span, asked["args"]["span"], call["args"]["span"]])
+        self.assertEqual({one["args"]["request"] for one in (asked, call, reply)}, {reply["args"]["request"]})
+        self.assertEqual(len(other), 1)
+        self.assertNotIn("parent", other[0]["args"])
 
     def test_keeps_the_spans_of_a_process_that_is_killed(self):
         cluster = self.start("cluster", "--listen=127.0.0.1:0", f"--trace={self.folder / 't.json'}")

@@ -27,7 +27,8 @@ void AllowManyDescriptors() {
 
 // In a picture of several processes a request goes from top to bottom.
 int PlaceOf(absl::string_view role) {
-  constexpr absl::string_view kRoles[] = {"router", "serve", "vision", "prefill", "decode"};
+  constexpr absl::string_view kRoles[] = {"gateway", "router",  "serve",
+                                          "vision",  "prefill", "decode"};
   return 1 + static_cast<int>(std::find(std::begin(kRoles), std::end(kRoles), role) -
                               std::begin(kRoles));
 }

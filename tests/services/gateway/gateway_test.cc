@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -255,6 +256,46 @@ TEST_F(GatewayTest, UploadsLargePictures) {
   const auto& parts = request.conversation().messages(0).parts();
   EXPECT_THAT(parts[0].media().handle(), StartsWith("handle-"));
   EXPECT_EQ(parts[1].media().handle(), parts[0].media().handle());
+}
+
+TEST_F(GatewayTest, GoesOnWithTheClientsTrace) {
+  const std::string trace = "0af7651916cd43dd8448eb211c80319c", span = "b7ad6b7169203331";
+  const std::string good = absl::StrCat("00-", trace, "-", span, "-01");
+  struct Case {
+    std::string headers;
+    bool is_continued;
+    std::string state;
+  };
+  for (const Case& one :
+       {Case{absl::StrCat("traceparent: ", good, "\r\n"), true, ""},
+        Case{absl::StrCat("TraceParent: ", good, "\r\nTracestate: a=1\r\ntracestate: b=2\r\n"),
+             true, "a=1,b=2"},
+        Case{absl::StrCat("traceparent: ", good, "\r\ntracestate: no list\r\n"), true, ""},
+        Case{"", false, ""}, Case{"tracestate: a=1\r\n", false, ""},
+        Case{absl::StrCat("traceparent: ", good, "\r\ntraceparent: ", good, "\r\n"), false, ""},
+        Case{absl::StrCat("traceparent: ", absl::AsciiStrToUpper(good), "\r\n"), false, ""},
+        Case{"traceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01\r\n", false, ""},
+        Case{"traceparent: x\r\ntracestate: a=1\r\n", false, ""}}) {
+    Told<std::pair<std::string, std::string>> told;
+    router_.Then([&](const chat::v1::StreamReplyRequest&, FakeRouter::Writer& writer,
+                     grpc::ServerContext& context) {
+      const auto of = [&](const char* name) {
+        const auto found = context.client_metadata().find(name);
+        return found == context.client_metadata().end()
+                   ? std::string()
+                   : std::string(found->second.data(), found->second.size());
+      };
+      told.Add({of("traceparent"), of("tracestate")});
+      for (const Event& event : {Start(1), Text(2, "Hello", 1), Ending(3)}) writer.Write(event);
+      return grpc::Status::OK;
+    });
+    EXPECT_EQ(Ask(LastPost(kHello, one.headers)).status, 200);
+    const auto [parent, state] = *told.Next();
+    EXPECT_EQ(parent.size(), good.size()) << one.headers;
+    EXPECT_EQ(absl::StrContains(parent, trace), one.is_continued) << one.headers;
+    EXPECT_THAT(parent, Not(HasSubstr(span)));
+    EXPECT_EQ(state, one.state) << one.headers;
+  }
 }
 
 TEST_F(GatewayTest, CancelsWhatNobodyWaitsFor) {
