@@ -1,20 +1,15 @@
 #include "services/router/media_bytes.h"
 
-#include <fcntl.h>
 #include <openssl/sha.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <optional>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "runtime/base/check.h"
+#include "runtime/base/hidden_file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/status_proto.h"
@@ -33,48 +28,11 @@ absl::Status NoRoom(absl::string_view what) {
       "MEDIA_FULL");
 }
 
-// A file that is nowhere to be found, and gone with its descriptor.
-class HiddenFile {
- public:
-  static absl::StatusOr<HiddenFile> Write(const std::string& folder, absl::string_view bytes) {
-    HiddenFile file(open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-    if (file.descriptor_ < 0) {
-      // Not every file system knows files without a name.
-      std::string path = absl::StrCat(folder, "/minicpmv-media-XXXXXX");
-      file.descriptor_ = mkostemp(path.data(), O_CLOEXEC);
-      if (file.descriptor_ >= 0) unlink(path.c_str());
-    }
-    if (file.descriptor_ < 0) return absl::UnavailableError(std::strerror(errno));
-    for (size_t done = 0; done < bytes.size();) {
-      const ssize_t count = pwrite(file.descriptor_, bytes.data() + done, bytes.size() - done,
-                                   static_cast<off_t>(done));
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) return absl::UnavailableError(std::strerror(errno));
-      done += static_cast<size_t>(count);
-    }
-    return file;
-  }
-  HiddenFile(HiddenFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-  ~HiddenFile() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-
-  absl::StatusOr<std::string> Read(size_t size) const {
-    std::string bytes(size, '\0');
-    for (size_t done = 0; done < size;) {
-      const ssize_t count =
-          pread(descriptor_, bytes.data() + done, size - done, static_cast<off_t>(done));
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) return absl::DataLossError("a medium cannot be read back from its file");
-      done += static_cast<size_t>(count);
-    }
-    return bytes;
-  }
-
- private:
-  explicit HiddenFile(int descriptor) : descriptor_(descriptor) {}
-  int descriptor_;
-};
+absl::StatusOr<HiddenFile> WriteHidden(const std::string& folder, absl::string_view bytes) {
+  ASSIGN_OR_RETURN(HiddenFile file, HiddenFile::Create(folder));
+  RETURN_IF_ERROR(file.Append(bytes));
+  return file;
+}
 
 }  // namespace
 
@@ -139,7 +97,7 @@ void MediaBytes::Medium::Load(Loaded loaded) const {
   }
   if (bytes != nullptr) return loaded(std::move(bytes));
   owner_.thread_.Post([file = std::move(file), size = entry_->size, loaded = std::move(loaded)] {
-    absl::StatusOr<std::string> read = file->Read(size);
+    absl::StatusOr<std::string> read = file->Read(0, size);
     if (!read.ok()) return loaded(read.status());
     loaded(std::make_shared<const std::string>(*std::move(read)));
   });
@@ -209,7 +167,7 @@ absl::StatusOr<MediaBytes::Held> MediaBytes::Keep(absl::string_view scope, absl:
 void MediaBytes::Write(const std::shared_ptr<Entry>& entry, std::unique_ptr<Room> room) {
   // They count as arriving until they are in the file. Where they cannot be written they stay so.
   thread_.Post([this, entry, bytes = entry->bytes, room = std::move(room)] {
-    absl::StatusOr<HiddenFile> file = HiddenFile::Write(limits_.folder, *bytes);
+    absl::StatusOr<HiddenFile> file = WriteHidden(limits_.folder, *bytes);
     const std::lock_guard<std::mutex> lock(mutex_);
     if (entry->is_erased) return;
     if (file.ok()) {

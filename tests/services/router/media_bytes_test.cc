@@ -5,15 +5,10 @@
 #include <future>
 
 #include "services/common/status_proto.h"
+#include "tests/runtime/base/standing_clock.h"
 
 namespace minicpmv::router {
 namespace {
-
-class StandingClock final : public Clock {
- public:
-  absl::Time Now() const override { return now; }
-  absl::Time now = absl::UnixEpoch();
-};
 
 MediaBytes::Limits SmallLimits() {
   MediaBytes::Limits limits;
