@@ -8,6 +8,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/base/tracing.h"
+#include "services/common/status_proto.h"
 
 namespace minicpmv::gateway {
 
@@ -24,17 +25,39 @@ ChatExchange::~ChatExchange() {
   TraceWork(TraceRow::kRequest, "chat completion", arrival_, kNow, work_);
 }
 
-absl::StatusOr<ChatExchange::Read> ChatExchange::ReadBody(std::string body) {
+absl::StatusOr<ChatExchange::Read> ChatExchange::ReadBody(Body& body) {
   Read read;
-  ASSIGN_OR_RETURN(read.request, ReadChatRequest(body));
+  {
+    ASSIGN_OR_RETURN(CountedBytes bytes, std::move(body).Take());
+    ASSIGN_OR_RETURN(read.request, ReadChatRequest(bytes.bytes));
+    read.shares.push_back(std::move(bytes.share));
+  }
+  RETURN_IF_ERROR(LoadFiles(read));
   read.progress = std::make_unique<sdk::ReplyProgress>(std::move(read.request.reply));
   return read;
 }
 
-void ChatExchange::Start(std::string body) {
+absl::Status ChatExchange::LoadFiles(Read& read) {
+  for (const PictureReference& reference : read.request.references) {
+    const FileStore::File file = ground_.files.Find(caller_.tenant, reference.id);
+    if (file == nullptr) {
+      return WithField(absl::NotFoundError(absl::StrCat(
+                           reference.field, " names a file that is not, or no longer, here")),
+                       reference.field);
+    }
+    ASSIGN_OR_RETURN(CountedBytes bytes, file->body->Read(file->offset, file->size));
+    chat::v1::Message& message =
+        *read.request.reply.mutable_conversation()->mutable_messages(reference.message);
+    message.mutable_parts(reference.part)->mutable_media()->set_inline_(std::move(bytes.bytes));
+    read.shares.push_back(std::move(bytes.share));
+  }
+  return absl::OkStatus();
+}
+
+void ChatExchange::Start(std::shared_ptr<Body> body) {
   // Base64 and digests of pictures take long enough for others to notice.
-  boost::asio::post(ground_.readers, [self = shared_from_this(), body = std::move(body)]() mutable {
-    auto read = std::make_shared<absl::StatusOr<Read>>(ReadBody(std::move(body)));
+  boost::asio::post(ground_.readers, [self = shared_from_this(), body = std::move(body)] {
+    auto read = std::make_shared<absl::StatusOr<Read>>(self->ReadBody(*body));
     boost::asio::post(self->ground_.routers.loop, [self, read] { self->OnRead(std::move(*read)); });
   });
 }
@@ -45,6 +68,7 @@ void ChatExchange::OnRead(absl::StatusOr<Read> read) {
     std::exchange(answering_, nullptr)->SendError(HttpErrorOf(read.status()));
     return;
   }
+  shares_ = std::move(read->shares);
   is_stream_ = read->request.stream;
   chunks_ = ChunkWriter(read->request.include_usage);
   call_ = std::make_shared<ReplyCall>(

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "runtime/base/trace_file.h"
@@ -23,7 +24,7 @@ class ChatExchange final : public Exchange, public std::enable_shared_from_this<
   ChatExchange(Ground& ground, Answering& answering, Caller caller);
   ~ChatExchange() override;
 
-  void Start(std::string body) override;
+  void Start(std::shared_ptr<Body> body) override;
   void OnSent() override;
   void Cancel() override;
   void GiveUp(const absl::Status& why) override;
@@ -33,8 +34,11 @@ class ChatExchange final : public Exchange, public std::enable_shared_from_this<
   struct Read {
     ChatRequest request;
     std::unique_ptr<sdk::ReplyProgress> progress;
+    std::vector<Allowance::Share> shares;  // of what is in memory
   };
-  static absl::StatusOr<Read> ReadBody(std::string body);
+  // On a reader's thread.
+  absl::StatusOr<Read> ReadBody(Body& body);
+  absl::Status LoadFiles(Read& read);
 
   void OnRead(absl::StatusOr<Read> read);
   void OnEvent(const ReplyCall::Event& event);
@@ -50,6 +54,7 @@ class ChatExchange final : public Exchange, public std::enable_shared_from_this<
   bool is_stream_ = false;
   ChunkWriter chunks_{false};
   ReplyNames names_;
+  std::vector<Allowance::Share> shares_;
   std::shared_ptr<ReplyCall> call_;
   bool has_begun_ = false;  // the stream of events
   std::string text_;        // that has not been sent

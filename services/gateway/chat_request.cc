@@ -16,6 +16,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/sampling.h"
 #include "runtime/model/conversation_json.h"
+#include "services/gateway/file_store.h"
 #include "services/gateway/unsupported.h"
 
 namespace minicpmv::gateway {
@@ -34,8 +35,14 @@ absl::StatusOr<chat::v1::Role> RoleOf(const JsonObject& message, absl::string_vi
       is_known ? absl::StatusCode::kUnimplemented : absl::StatusCode::kInvalidArgument);
 }
 
-absl::StatusOr<chat::v1::Media> ReadPicture(const JsonObject& place, absl::string_view key) {
+struct Picture {
   chat::v1::Media media;
+  std::optional<PictureReference> reference;
+};
+
+absl::StatusOr<Picture> ReadPicture(const JsonObject& place, absl::string_view key) {
+  Picture picture;
+  chat::v1::Media& media = picture.media;
   {
     ASSIGN_OR_RETURN(const std::string url, place.String(key));
     absl::string_view handle = url;
@@ -45,6 +52,10 @@ absl::StatusOr<chat::v1::Media> ReadPicture(const JsonObject& place, absl::strin
       media.set_inline_(*std::move(bytes));
     } else if (absl::ConsumePrefix(&handle, kHandleScheme)) {
       media.set_handle(std::string(handle));
+    } else if (absl::StartsWith(url, kFilePrefix)) {
+      picture.reference.emplace();
+      picture.reference->id = url;
+      picture.reference->field = place.PathOf(key);
     } else if (absl::StartsWithIgnoreCase(url, "http://") ||
                absl::StartsWithIgnoreCase(url, "https://")) {
       return place.Error(key,
@@ -52,7 +63,7 @@ absl::StatusOr<chat::v1::Media> ReadPicture(const JsonObject& place, absl::strin
                          "the picture as a data URI",
                          absl::StatusCode::kUnimplemented);
     } else {
-      return place.Error(key, "is neither a data URI nor media that was uploaded");
+      return place.Error(key, "is neither a data URI nor a file that was uploaded");
     }
   }
   ASSIGN_OR_RETURN(const std::optional<std::string> detail, place.OptionalString("detail"));
@@ -61,13 +72,14 @@ absl::StatusOr<chat::v1::Media> ReadPicture(const JsonObject& place, absl::strin
   } else if (detail.has_value() && *detail != "auto" && *detail != "high") {
     return place.Error("detail", absl::StrCat("is ", Quoted(*detail), ", none of auto, low, high"));
   }
-  return media;
+  return picture;
 }
 
-absl::Status ReadConversation(const JsonObject& body, chat::v1::Conversation& conversation) {
-  std::vector<chat::v1::Media> pictures;
+absl::Status ReadConversation(const JsonObject& body, ChatRequest& request) {
+  chat::v1::Conversation& conversation = *request.reply.mutable_conversation();
+  std::vector<Picture> pictures;
   const auto add_picture = [&](const JsonObject& place, absl::string_view key) {
-    absl::StatusOr<chat::v1::Media> picture = ReadPicture(place, key);
+    absl::StatusOr<Picture> picture = ReadPicture(place, key);
     if (picture.ok()) pictures.push_back(*std::move(picture));
     return picture.status();
   };
@@ -81,7 +93,13 @@ absl::Status ReadConversation(const JsonObject& body, chat::v1::Conversation& co
     added.set_role(role);
     for (MessagePart& part : messages[i].parts) {
       if (part.is_image) {
-        *added.add_parts()->mutable_media() = std::move(pictures[next_picture++]);
+        Picture& picture = pictures[next_picture++];
+        if (picture.reference.has_value()) {
+          picture.reference->message = conversation.messages_size() - 1;
+          picture.reference->part = added.parts_size();
+          request.references.push_back(*std::move(picture.reference));
+        }
+        *added.add_parts()->mutable_media() = std::move(picture.media);
       } else {
         added.add_parts()->set_text(std::move(part.text));
       }
@@ -157,7 +175,7 @@ absl::StatusOr<ChatRequest> ReadChatRequest(absl::string_view text) {
   RETURN_IF_ERROR(ReadSampling(body, *options.mutable_sampling()));
   RETURN_IF_ERROR(ReadLengths(body, options));
   RETURN_IF_ERROR(ReadMediaOptions(body, *options.mutable_media()));
-  RETURN_IF_ERROR(ReadConversation(body, *request.reply.mutable_conversation()));
+  RETURN_IF_ERROR(ReadConversation(body, request));
   return request;
 }
 

@@ -53,6 +53,16 @@ Json JsonOf(const chat::v1::Model& model, int64_t created) {
           {"max_model_len", model.context_tokens()}};
 }
 
+Json JsonOf(const StoredFile& file) {
+  return {{"id", file.id},
+          {"object", "file"},
+          {"bytes", file.size},
+          {"created_at", file.created},
+          {"filename", file.filename},
+          {"purpose", file.purpose},
+          {"status", "processed"}};
+}
+
 }  // namespace
 
 std::string ChunkWriter::Role(const ReplyNames& names) const {
@@ -103,6 +113,18 @@ std::string ModelListOf(const chat::v1::ListModelsResponse& models, int64_t crea
 
 std::string ModelOf(const chat::v1::Model& model, int64_t created) {
   return Dump(JsonOf(model, created));
+}
+
+std::string FileOf(const StoredFile& file) { return Dump(JsonOf(file)); }
+
+std::string FileListOf(const std::vector<FileStore::File>& files) {
+  Json data = Json::array();
+  for (const FileStore::File& file : files) data.push_back(JsonOf(*file));
+  return Dump({{"object", "list"}, {"data", std::move(data)}, {"has_more", false}});
+}
+
+std::string DeletedFileOf(const std::string& id) {
+  return Dump({{"id", id}, {"object", "file"}, {"deleted", true}});
 }
 
 }  // namespace minicpmv::gateway

@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "minicpmv/chat/v1/chat_service.pb.h"
+#include "services/gateway/file_store.h"
 #include "services/gateway/http_error.h"
 
 namespace minicpmv::gateway {
@@ -41,5 +43,9 @@ std::string WholeReply(const ReplyNames& names, absl::string_view text,
 std::string ModelListOf(const chat::v1::ListModelsResponse& models, int64_t created);
 // One of them.
 std::string ModelOf(const chat::v1::Model& model, int64_t created);
+
+std::string FileOf(const StoredFile& file);
+std::string FileListOf(const std::vector<FileStore::File>& files);
+std::string DeletedFileOf(const std::string& id);
 
 }  // namespace minicpmv::gateway

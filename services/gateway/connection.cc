@@ -10,7 +10,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "services/gateway/chat_exchange.h"
+#include "services/gateway/files_exchange.h"
+#include "services/gateway/form_reader.h"
 #include "services/gateway/models_exchange.h"
 
 namespace minicpmv::gateway {
@@ -21,6 +24,7 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
 constexpr size_t kBufferBytes = 64 << 10;
+constexpr size_t kPieceBytes = 64 << 10;  // of a body
 // Of requests that come before the answer to the one before them.
 constexpr size_t kAheadBytes = 16 << 10;
 constexpr int kGone = 499;
@@ -93,8 +97,7 @@ void Connection::EndRequest(int status) {
     exchange_->Cancel();
     exchange_ = nullptr;
   }
-  ground_.body_bytes -= std::exchange(body_bytes_, 0);
-  ground_.metrics.SetBodyBytes(ground_.body_bytes);
+  body_ = nullptr;
   if (!std::exchange(is_counted_, false)) return;
   ground_.metrics.SetInFlight(--ground_.requests);
   ground_.metrics.OnRequestEnd(status);
@@ -153,13 +156,16 @@ std::optional<HttpError> Connection::CheckHeader() {
     tenant_ = *std::move(tenant);
   }
   if (!route_) return NoSuchPath(target);
-  const bool is_right = ViewOf(request.method_string()) == route_->method() ||
-                        (is_head_ && route_->method() == "GET");
-  if (!is_right) return WrongMethod(route_->method());
-  if (route_->kind == Route::kChat) {
-    if (!IsJson(ViewOf(request[http::field::content_type])) ||
+  if (!route_->Takes(ViewOf(request.method_string()))) return WrongMethod(route_->methods());
+  if (request.method() == http::verb::post) {
+    const bool is_form = route_->kind == Route::kFiles;
+    const absl::string_view type = ViewOf(request[http::field::content_type]);
+    if (!(is_form ? FormBoundaryOf(type).has_value() : IsJson(type)) ||
         request.count(http::field::content_encoding) > 0) {
-      return WrongMediaType();
+      return WrongMediaType(is_form ? "multipart/form-data" : "application/json");
+    }
+    if (is_form && ground_.options.disk_bytes == 0) {
+      return NoSpace("no files are kept here");
     }
     if (ground_.is_draining) return Overloaded("the gateway is shutting down");
     if (ground_.requests >= ground_.options.requests) {
@@ -173,6 +179,9 @@ void Connection::ReadBody() {
   if (state_ != State::kReading) {
     state_ = State::kReading;
     body_begin_ = Now();
+    body_ =
+        std::make_shared<Body>(route_->kind == Route::kFiles ? ground_.file_room : ground_.room);
+    ground_.files.DropWhatIsOver();
     is_counted_ = true;
     ground_.metrics.SetInFlight(++ground_.requests);
     if (!parser_->is_done() &&
@@ -186,23 +195,19 @@ void Connection::ReadBody() {
     return;
   }
   const absl::Duration patience =
-      ground_.options.body_patience + absl::Seconds(body_bytes_ / kSlowestBytesPerSecond);
+      ground_.options.body_patience + absl::Seconds(body_->size() / kSlowestBytesPerSecond);
   stream_.expires_after(
       absl::ToChronoNanoseconds(std::max(body_begin_ + patience - Now(), absl::ZeroDuration())));
+  piece_.resize(kPieceBytes);
+  parser_->get().body() = {piece_.data(), piece_.size(), /*more=*/true};
   http::async_read_some(stream_, buffer_, *parser_,
                         [self = shared_from_this()](Error error, size_t) {
                           if (self->state_ == State::kReading) self->OnBody(error);
                         });
 }
 
-void Connection::CountBody() {
-  const auto bytes = static_cast<int64_t>(parser_->get().body().size());
-  ground_.body_bytes += bytes - std::exchange(body_bytes_, bytes);
-  ground_.metrics.SetBodyBytes(ground_.body_bytes);
-}
-
 void Connection::OnBody(Error error) {
-  CountBody();
+  if (error == http::error::need_buffer) error = {};
   if (error == http::error::body_limit) {
     Refuse(BodyTooLarge(ground_.options.body_bytes));
   } else if (IsHttpError(error) && error != http::error::partial_message &&
@@ -210,16 +215,38 @@ void Connection::OnBody(Error error) {
     Refuse(BadRequest(absl::StrCat("the body is not as HTTP has it: ", error.message())));
   } else if (error) {
     Close();
-  } else if (ground_.body_bytes > ground_.options.all_body_bytes) {
-    Refuse(Overloaded("there is no room for more bodies"));
   } else {
+    piece_.resize(piece_.size() - parser_->get().body().size);
+    if (body_->StaysInMemory(piece_.size())) {
+      OnPieceKept(body_->Append(piece_));
+      return;
+    }
+    asio::post(ground_.disk, [self = shared_from_this(), body = body_] {
+      const absl::Status status = body->Append(self->piece_);
+      asio::post(self->ground_.routers.loop, [self, status] {
+        if (self->state_ == State::kReading) self->OnPieceKept(status);
+      });
+    });
+  }
+}
+
+void Connection::OnPieceKept(const absl::Status& status) {
+  if (status.ok()) {
     ReadBody();
+  } else if (absl::IsResourceExhausted(status)) {
+    LogWarning(absl::StrCat("a body cannot be kept in ", ground_.options.disk_folder, ": ",
+                            status.message()));
+    Refuse(NoSpace("there is no space for the body"));
+  } else if (absl::IsUnavailable(status)) {
+    Refuse(Overloaded(status.message()));
+  } else {
+    Refuse(HttpErrorOf(status));
   }
 }
 
 void Connection::Answer() {
   state_ = State::kAnswering;
-  std::string body = std::move(parser_->get().body());
+  piece_ = std::string();
   Watch();
   switch (route_->kind) {
     case Route::kHealth:
@@ -233,13 +260,21 @@ void Connection::Answer() {
       SendJson(absl::StrCat("{\"version\":\"", ground_.options.version, "\"}"));
       return;
     case Route::kModels:
-      exchange_ = std::make_shared<ModelsExchange>(ground_, *this, tenant_, route_->model);
+      exchange_ = std::make_shared<ModelsExchange>(ground_, *this, tenant_, route_->name);
       break;
+    case Route::kFiles: {
+      const auto& request = parser_->get();
+      exchange_ = std::make_shared<FilesExchange>(
+          ground_, *this, Caller{tenant_, trace_},
+          FilesExchange::Request{std::string(ViewOf(request.method_string())), route_->name,
+                                 std::string(ViewOf(request[http::field::content_type]))});
+      break;
+    }
     case Route::kChat:
       exchange_ = std::make_shared<ChatExchange>(ground_, *this, Caller{tenant_, trace_});
       break;
   }
-  exchange_->Start(std::move(body));
+  exchange_->Start(std::exchange(body_, nullptr));
 }
 
 void Connection::Watch() {
@@ -273,7 +308,7 @@ std::string Connection::HeaderOf(int status, const char* content_type, std::opti
   header.set("x-request-id", request_id_);
   if (retry_after) header.set(http::field::retry_after, absl::StrCat(*retry_after));
   if (status == 401) header.set(http::field::www_authenticate, "Bearer");
-  if (status == 405) header.set(http::field::allow, std::string(route_->method()));
+  if (status == 405) header.set(http::field::allow, std::string(route_->methods()));
   if (length) {
     header.content_length(*length);
   } else if (version_ == 11) {

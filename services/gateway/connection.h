@@ -41,7 +41,7 @@ class Connection final : public Answering, public std::enable_shared_from_this<C
 
  private:
   using Error = boost::beast::error_code;
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Parser = boost::beast::http::request_parser<boost::beast::http::buffer_body>;
   enum class State {
     kIdle,       // waiting for a header
     kReading,    // a body
@@ -57,6 +57,7 @@ class Connection final : public Answering, public std::enable_shared_from_this<C
   std::optional<HttpError> CheckHeader();
   void ReadBody();
   void OnBody(Error error);
+  void OnPieceKept(const absl::Status& status);
   void Answer();
   // An answer to a request that was not read to its end: the last one.
   void Refuse(const HttpError& error);
@@ -77,7 +78,6 @@ class Connection final : public Answering, public std::enable_shared_from_this<C
   void Discard();
   // The request is over. `status`: of the answer, 499: there was none.
   void EndRequest(int status);
-  void CountBody();
 
   Ground& ground_;
   boost::beast::tcp_stream stream_;
@@ -92,7 +92,8 @@ class Connection final : public Answering, public std::enable_shared_from_this<C
   int version_ = 11;
   bool is_head_ = false, keep_alive_ = true;
   bool is_counted_ = false;  // among the ground's requests
-  int64_t body_bytes_ = 0;   // among the ground's
+  std::shared_ptr<Body> body_;
+  std::string piece_;  // of the body, as it comes
   absl::Time body_begin_;
   std::shared_ptr<Exchange> exchange_;
   int status_ = 0;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
+#include "services/gateway/body.h"
 #include "services/gateway/http_error.h"
 
 namespace minicpmv::gateway {
@@ -28,7 +30,7 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   // Once.
-  virtual void Start(std::string body) = 0;
+  virtual void Start(std::shared_ptr<Body> body) = 0;
   // All that was sent has left.
   virtual void OnSent() {}
   // Nobody waits for the answer any more. The Answering is not called any more.

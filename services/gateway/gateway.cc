@@ -31,10 +31,19 @@ constexpr absl::Duration kLookEvery = absl::Milliseconds(20);
 class Gateway::Room {
  public:
   Room(const GatewayOptions& options, Metrics& metrics)
-      : options_(options), servers_(options.routers), metrics_(metrics) {}
+      : options_(options),
+        servers_(options.routers),
+        metrics_(metrics),
+        memory_(options.all_body_bytes, metrics_.body_bytes()),
+        disk_room_(options.disk_bytes, metrics_.disk_bytes()),
+        room_{memory_, disk_room_, options.disk_folder, options.body_memory_bytes},
+        file_room_{memory_, disk_room_, options.disk_folder, /*in_memory=*/0},
+        // Half of the room stays for bodies on their way, and for other tenants.
+        files_({static_cast<size_t>(options.files), options.disk_bytes / 2, options.file_life}) {}
 
   ~Room() {
     if (ground_ && !is_shut_) Shutdown(absl::ZeroDuration());
+    disk_.join();
     readers_.join();
     // What they were still reading may have asked a router before it saw that nobody waits.
     open_calls_.WaitForAll();
@@ -48,8 +57,16 @@ class Gateway::Room {
           }
         }));
     routers_.emplace(Routers{port_->loop(), servers_, open_calls_});
-    ground_.emplace(
-        Ground{options_, *routers_, readers_, metrics_, absl::ToUnixSeconds(absl::Now()), {}});
+    ground_.emplace(Ground{options_,
+                           *routers_,
+                           readers_,
+                           disk_,
+                           metrics_,
+                           room_,
+                           file_room_,
+                           files_,
+                           absl::ToUnixSeconds(absl::Now()),
+                           {}});
     port_->Run();
     return absl::OkStatus();
   }
@@ -106,8 +123,11 @@ class Gateway::Room {
   const GatewayOptions options_;
   sdk::Servers servers_;
   GatewayMetrics metrics_;
+  Allowance memory_, disk_room_;
+  const BodyRoom room_, file_room_;
+  FileStore files_;
   OpenCalls open_calls_;
-  boost::asio::thread_pool readers_{kReaders};
+  boost::asio::thread_pool readers_{kReaders}, disk_{1};
   std::optional<Routers> routers_;
   std::optional<Ground> ground_;
   bool is_shut_ = false;

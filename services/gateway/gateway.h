@@ -18,10 +18,16 @@ struct GatewayOptions {
   ApiKeys keys;
   std::string version;  // what /version says
 
-  int64_t header_bytes = 16 << 10;              // of one request
-  int64_t body_bytes = int64_t{64} << 20;       // of one request
-  int64_t all_body_bytes = int64_t{512} << 20;  // of all that have not been answered yet
-  int requests = 1024;                          // that are being answered at once
+  int64_t header_bytes = 16 << 10;         // of one request
+  int64_t body_bytes = int64_t{64} << 20;  // of one request
+  // In memory, of all that have not been answered yet.
+  int64_t all_body_bytes = int64_t{512} << 20;
+  int64_t body_memory_bytes = 1 << 20;        // of one body; one that is larger goes to the disk
+  int64_t disk_bytes = int64_t{4} << 30;      // of bodies, and of files that clients keep; 0: none
+  std::string disk_folder = "/tmp";           // where those are, without names
+  int files = 4096;                           // that clients keep
+  absl::Duration file_life = absl::Hours(1);  // after the last use
+  int requests = 1024;                        // that are being answered at once
   int connections = 16'384;
 
   absl::Duration header_patience = absl::Seconds(10);  // for a header, from its connection's start
@@ -31,8 +37,9 @@ struct GatewayOptions {
   absl::Duration send_patience = absl::Seconds(30);  // until the client takes what was written
 };
 
-// OpenAI's HTTP in front of routers: POST /v1/chat/completions, GET /v1/models, /v1/models/NAME,
-// /health and /version; the last two without a key. One thread moves bytes, two read bodies.
+// OpenAI's HTTP in front of routers: POST /v1/chat/completions, /v1/files, GET /v1/models,
+// /v1/models/NAME, /health and /version; the last two without a key. One thread moves bytes, two
+// read bodies, one writes large ones to the disk.
 //
 // A client that hangs up, or does not take its answer, gives its request up. While it does not
 // take them, texts of a stream are joined: it costs what its reply holds once.

@@ -15,10 +15,11 @@ class GatewayMetrics {
   void OnRequestEnd(int status);
   void SetConnections(size_t count) { connections_.Set(static_cast<double>(count)); }
   void SetInFlight(int count) { in_flight_.Set(count); }
-  void SetBodyBytes(int64_t bytes) { body_bytes_.Set(static_cast<double>(bytes)); }
+  prometheus::Gauge& body_bytes() { return body_bytes_; }
+  prometheus::Gauge& disk_bytes() { return disk_bytes_; }
 
  private:
-  prometheus::Gauge &connections_, &in_flight_, &body_bytes_;
+  prometheus::Gauge &connections_, &in_flight_, &body_bytes_, &disk_bytes_;
   std::map<int, prometheus::Counter*> requests_;  // 0: any other
 };
 

@@ -135,13 +135,21 @@ HttpError BodyTooLarge(int64_t limit) {
           {}};
 }
 
-HttpError WrongMediaType() {
+HttpError WrongMediaType(absl::string_view right) {
   return {415,
           kInvalid,
           "unsupported_media_type",
-          "the body has to be application/json, without a content encoding",
+          absl::StrCat("the body has to be ", right, ", without a content encoding"),
           "",
           {}};
+}
+
+HttpError NoSpace(absl::string_view message) {
+  return {507, "overloaded", "insufficient_storage", std::string(message), "", 1};
+}
+
+HttpError NoSuchFile(absl::string_view id) {
+  return {404, kInvalid, "file_not_found", absl::StrCat("there is no file ", Quoted(id)), "id", {}};
 }
 
 HttpError HeaderTooLarge(int64_t limit) {

@@ -31,8 +31,12 @@ HttpError NoSuchPath(absl::string_view target);
 HttpError NoSuchModel(absl::string_view name);
 HttpError WrongMethod(absl::string_view allowed);
 HttpError BodyTooLarge(int64_t limit);
-HttpError WrongMediaType();
+// What it has to be.
+HttpError WrongMediaType(absl::string_view right);
 HttpError HeaderTooLarge(int64_t limit);
 HttpError Overloaded(absl::string_view message);
+// Of files and bodies, on the disk.
+HttpError NoSpace(absl::string_view message);
+HttpError NoSuchFile(absl::string_view id);
 
 }  // namespace minicpmv::gateway

@@ -13,7 +13,7 @@ constexpr std::chrono::seconds kPatience(10);
 
 }  // namespace
 
-void ModelsExchange::Start(std::string) { Ask(); }
+void ModelsExchange::Start(std::shared_ptr<Body>) { Ask(); }
 
 void ModelsExchange::GiveUp(const absl::Status& why) {
   if (answering_ != nullptr) std::exchange(answering_, nullptr)->SendError(HttpErrorOf(why));

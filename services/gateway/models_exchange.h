@@ -20,7 +20,7 @@ class ModelsExchange final : public Exchange, public std::enable_shared_from_thi
         tenant_(std::move(tenant)),
         name_(std::move(name)) {}
 
-  void Start(std::string body) override;
+  void Start(std::shared_ptr<Body> body) override;
   void Cancel() override { answering_ = nullptr; }
   void GiveUp(const absl::Status& why) override;
 

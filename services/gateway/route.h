@@ -9,13 +9,15 @@ namespace minicpmv::gateway {
 
 // What a request is about, by its target alone.
 struct Route {
-  enum Kind { kChat, kModels, kHealth, kVersion };
+  enum Kind { kChat, kFiles, kModels, kHealth, kVersion };
   Kind kind;
-  std::string model;  // of kModels: the one that is asked for; "": all
+  std::string name;  // of kFiles and kModels: the one that is asked for; "": all
 
   bool is_open() const { return kind == kHealth || kind == kVersion; }  // to whoever has no key
-  // The one method; where it is GET, HEAD is as good.
-  absl::string_view method() const { return kind == kChat ? "POST" : "GET"; }
+  // "GET, POST": what may be done with it.
+  absl::string_view methods() const;
+  // HEAD is as good as GET.
+  bool Takes(absl::string_view method) const;
 };
 
 // Nothing: there is no such path. What follows a "?" is not looked at.

@@ -22,6 +22,15 @@ def openai_form(messages):
     return [{"role": message["role"], "content": [part(one) for one in message["content"]]} for message in messages]
 
 
+def form(picture, purpose="vision"):
+    """The body that uploads those bytes, and its type."""
+    boundary = "a-boundary-of-tests"
+    body = (f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n--{boundary}\r\n'
+            'Content-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+            ).encode() + picture + f"\r\n--{boundary}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={boundary}"
+
+
 class GatewayFleetTest(FleetTest):
     def start_all(self, *flags, **fleet):
         """The gateway, the routers, the workers."""

@@ -50,6 +50,16 @@ class OpenAiSdkTest(GatewayFleetTest):
         self.addCleanup(stranger.close)
         with self.assertRaises(openai.AuthenticationError):
             stranger.models.list()
+        file = client.files.create(file=PICTURES / "008-0.png", purpose="vision")
+        self.assertEqual((file.filename, file.bytes), ("008-0.png", (PICTURES / "008-0.png").stat().st_size))
+        by_id = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": file.id}},
+                                              messages[0]["content"][1]]}]
+        shown = client.chat.completions.create(model=MODEL, messages=by_id, temperature=0)
+        self.assertEqual(shown.choices[0].message.content, whole.choices[0].message.content)
+        self.assertEqual([one.id for one in client.files.list()], [client.files.retrieve(file.id).id])
+        self.assertTrue(client.files.delete(file.id).deleted)
+        with self.assertRaises(openai.NotFoundError):
+            client.files.retrieve(file.id)
         # A stream that is let go of in the middle.
         with client.chat.completions.create(model=MODEL, messages=messages, stream=True, max_tokens=4000,
                                             extra_body={"min_tokens": 4000}) as stream:

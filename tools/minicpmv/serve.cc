@@ -82,6 +82,9 @@ absl::StatusOr<std::unique_ptr<gateway::Gateway>> StartGateway(const ListenAddre
   options.version = kVersion;
   options.body_bytes = settings.body_bytes;
   options.requests = static_cast<int>(settings.requests);
+  options.disk_bytes = settings.disk_bytes;
+  options.disk_folder = settings.disk_folder;
+  options.file_life = settings.file_life;
   return gateway::Gateway::Start(listen, options, process.metrics());
 }
 

@@ -59,6 +59,9 @@ struct GatewaySettings {
   std::string api_keys_file;         // "": whoever can connect may ask
   int64_t body_bytes = int64_t{64} << 20;
   int64_t requests = 1024;
+  int64_t disk_bytes = int64_t{4} << 30;  // of bodies and of files that clients keep
+  std::string disk_folder = "/tmp";
+  absl::Duration file_life = absl::Hours(1);
 };
 
 // minicpmv vision, prefill, decode and worker.

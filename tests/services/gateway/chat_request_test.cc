@@ -55,6 +55,25 @@ TEST(ChatRequestTest, ReadsAConversation) {
   EXPECT_FALSE(request.stream);
 }
 
+TEST(ChatRequestTest, SaysWhereFilesBelong) {
+  const ChatRequest request = Read(WithMessages(R"([
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "What?"},
+      {"type": "image_url", "image_url": {"url": "file-a", "detail": "low"}},
+      {"type": "image_url", "image_url": {"url": "data:image/png;base64,YWJj"}},
+      {"type": "image_url", "image_url": {"url": "file-b"}}]}])"));
+  ASSERT_EQ(request.references.size(), 2u);
+  const PictureReference &first = request.references[0], &second = request.references[1];
+  EXPECT_EQ(first.id, "file-a");
+  EXPECT_EQ(std::pair(first.message, first.part), std::pair(1, 1));
+  EXPECT_EQ(first.field, "messages[1].content[1].image_url.url");
+  EXPECT_EQ(second.id, "file-b");
+  EXPECT_EQ(std::pair(second.message, second.part), std::pair(1, 3));
+  const chat::v1::Media& media = request.reply.conversation().messages(1).parts(1).media();
+  EXPECT_EQ(media.source_case(), chat::v1::Media::SOURCE_NOT_SET);
+  EXPECT_EQ(media.max_slices(), 1u);
+}
+
 TEST(ChatRequestTest, LeavesToTheModelWhatIsNotSaid) {
   const chat::v1::ReplyOptions options = Read(With("")).reply.options();
   EXPECT_FALSE(options.has_max_new_tokens());

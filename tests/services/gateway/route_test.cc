@@ -10,8 +10,10 @@ namespace {
 TEST(RouteTest, KnowsItsPaths) {
   EXPECT_EQ(RouteOf("/v1/chat/completions")->kind, Route::kChat);
   EXPECT_EQ(RouteOf("/v1/chat/completions?beta=true")->kind, Route::kChat);
-  EXPECT_EQ(RouteOf("/v1/models")->model, "");
-  EXPECT_EQ(RouteOf("/v1/models/a/b")->model, "a/b");
+  EXPECT_EQ(RouteOf("/v1/models")->name, "");
+  EXPECT_EQ(RouteOf("/v1/models/a/b")->name, "a/b");
+  EXPECT_EQ(RouteOf("/v1/files")->kind, Route::kFiles);
+  EXPECT_EQ(RouteOf("/v1/files/file-1?x")->name, "file-1");
   EXPECT_TRUE(RouteOf("/health")->is_open());
   EXPECT_TRUE(RouteOf("/version")->is_open());
   EXPECT_FALSE(RouteOf("/v1/models")->is_open());
@@ -19,10 +21,22 @@ TEST(RouteTest, KnowsItsPaths) {
 
 TEST(RouteTest, KnowsNoOthers) {
   for (const char* const target :
-       {"", "/", "*", "v1/models", "/v1/models/", "/v1/models/?x", "/v1/chat/completions/",
-        "//health", "/health/../v1/models", "http://host/health"}) {
+       {"", "/", "*", "v1/models", "/v1/models/", "/v1/files/", "/v1/models/?x",
+        "/v1/chat/completions/", "//health", "/health/../v1/models", "http://host/health"}) {
     EXPECT_FALSE(RouteOf(target).has_value()) << target;
   }
+}
+
+TEST(RouteTest, KnowsWhatMayBeDoneWithEach) {
+  EXPECT_EQ(RouteOf("/v1/chat/completions")->methods(), "POST");
+  EXPECT_EQ(RouteOf("/v1/files")->methods(), "GET, POST");
+  EXPECT_EQ(RouteOf("/v1/files/x")->methods(), "DELETE, GET");
+  EXPECT_TRUE(RouteOf("/v1/files/x")->Takes("DELETE"));
+  EXPECT_TRUE(RouteOf("/health")->Takes("HEAD"));
+  for (const char* const method : {"POST", "", "GET,", "GET, POST", "get", "OPTIONS"}) {
+    EXPECT_FALSE(RouteOf("/health")->Takes(method)) << method;
+  }
+  EXPECT_FALSE(RouteOf("/v1/chat/completions")->Takes("HEAD"));
 }
 
 TEST(RequestIdTest, KeepsWhatMayStandInAHeader) {

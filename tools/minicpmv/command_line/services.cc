@@ -231,12 +231,15 @@ void AddRouterFlags(CLI::App& app, RouterFlags& flags) {
 struct GatewayFlags {
   GatewaySettings settings;
   std::string routers;
-  int64_t body_mb = 64;
+  int64_t body_mb = 64, disk_mb = 4096;
+  std::string file_life = "1h";
 
   GatewaySettings ToSettings() const {
     GatewaySettings made = settings;
     made.routers = absl::StrSplit(routers, ',', absl::SkipEmpty());
     made.body_bytes = body_mb << 20;
+    made.disk_bytes = disk_mb << 20;
+    made.file_life = DurationOf(file_life);
     return made;
   }
 };
@@ -254,6 +257,21 @@ void AddGatewayFlags(CLI::App& app, GatewayFlags& flags) {
                  "Most HTTP requests that are answered at once (1024)")
       ->check(Whole(1, kMaxCount))
       ->type_name("N")
+      ->group(kGateway);
+  app.add_option(
+         "--http-disk-mb", flags.disk_mb,
+         "Most MiB of large HTTP requests and of uploaded files on the disk (4096); 0: none "
+         "are there")
+      ->check(Whole(0, kMaxMegabytes))
+      ->type_name("N")
+      ->group(kGateway);
+  app.add_option("--http-folder", flags.settings.disk_folder, "Where those are (/tmp)")
+      ->type_name("DIR")
+      ->group(kGateway);
+  app.add_option("--file-life", flags.file_life,
+                 "How long uploaded files are kept after their last use (1h)")
+      ->check(Duration())
+      ->type_name("TIME")
       ->group(kGateway);
 }
 
