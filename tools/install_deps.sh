@@ -15,7 +15,7 @@ packages=(
   libhwy-dev
   libpcre2-dev libutf8proc-dev nlohmann-json3-dev
   libjpeg-dev libpng-dev libwebp-dev
-  libcli11-dev libspdlog-dev libssl-dev libyaml-cpp-dev libisal-dev
+  libcli11-dev libcurl4-openssl-dev libspdlog-dev libssl-dev libyaml-cpp-dev libisal-dev
   prometheus-cpp-dev libboost1.81-dev
 )
 [ "${1:-}" = --fuzz ] && packages+=(clang libclang-rt-14-dev)

@@ -1,6 +1,8 @@
 #include "services/gateway/chat_exchange.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +13,11 @@
 #include "services/common/status_proto.h"
 
 namespace minicpmv::gateway {
+namespace {
+
+bool IsRemote(const PictureReference& reference) { return reference.is_remote; }
+
+}  // namespace
 
 ChatExchange::ChatExchange(Ground& ground, Answering& answering, Caller caller)
     : ground_(ground),
@@ -29,29 +36,39 @@ absl::StatusOr<ChatExchange::Read> ChatExchange::ReadBody(Body& body) {
   Read read;
   {
     ASSIGN_OR_RETURN(CountedBytes bytes, std::move(body).Take());
-    ASSIGN_OR_RETURN(read.request, ReadChatRequest(bytes.bytes));
+    ASSIGN_OR_RETURN(read.request, ReadChatRequest(bytes.bytes, ground_.options.remote_hosts));
     read.shares.push_back(std::move(bytes.share));
   }
   RETURN_IF_ERROR(LoadFiles(read));
-  read.progress = std::make_unique<sdk::ReplyProgress>(std::move(read.request.reply));
+  const std::vector<PictureReference>& references = read.request.references;
+  if (std::none_of(references.begin(), references.end(), IsRemote)) Complete(read);
   return read;
 }
 
 absl::Status ChatExchange::LoadFiles(Read& read) {
   for (const PictureReference& reference : read.request.references) {
-    const FileStore::File file = ground_.files.Find(caller_.tenant, reference.id);
+    if (reference.is_remote) continue;
+    const FileStore::File file = ground_.files.Find(caller_.tenant, reference.name);
     if (file == nullptr) {
       return WithField(absl::NotFoundError(absl::StrCat(
                            reference.field, " names a file that is not, or no longer, here")),
                        reference.field);
     }
     ASSIGN_OR_RETURN(CountedBytes bytes, file->body->Read(file->offset, file->size));
-    chat::v1::Message& message =
-        *read.request.reply.mutable_conversation()->mutable_messages(reference.message);
-    message.mutable_parts(reference.part)->mutable_media()->set_inline_(std::move(bytes.bytes));
-    read.shares.push_back(std::move(bytes.share));
+    Add(reference, std::move(bytes), read);
   }
   return absl::OkStatus();
+}
+
+void ChatExchange::Add(const PictureReference& reference, CountedBytes bytes, Read& read) {
+  chat::v1::Message& message =
+      *read.request.reply.mutable_conversation()->mutable_messages(reference.message);
+  message.mutable_parts(reference.part)->mutable_media()->set_inline_(std::move(bytes.bytes));
+  read.shares.push_back(std::move(bytes.share));
+}
+
+void ChatExchange::Complete(Read& read) {
+  read.progress = std::make_unique<sdk::ReplyProgress>(std::move(read.request.reply));
 }
 
 void ChatExchange::Start(std::shared_ptr<Body> body) {
@@ -68,11 +85,46 @@ void ChatExchange::OnRead(absl::StatusOr<Read> read) {
     std::exchange(answering_, nullptr)->SendError(HttpErrorOf(read.status()));
     return;
   }
-  shares_ = std::move(read->shares);
   is_stream_ = read->request.stream;
   chunks_ = ChunkWriter(read->request.include_usage);
+  if (read->progress == nullptr) {
+    Fetch(std::make_shared<Read>(*std::move(read)));
+  } else {
+    Ask(*read);
+  }
+}
+
+void ChatExchange::Fetch(std::shared_ptr<Read> read) {
+  std::vector<PictureReference> remote;
+  std::copy_if(read->request.references.begin(), read->request.references.end(),
+               std::back_inserter(remote), IsRemote);
+  auto complete = [self = shared_from_this(), read, remote](std::vector<CountedBytes> pictures) {
+    for (size_t i = 0; i < remote.size(); ++i) Add(remote[i], std::move(pictures[i]), *read);
+    Complete(*read);
+    boost::asio::post(self->ground_.routers.loop, [self, read] { self->Ask(*read); });
+  };
+  pictures_ = std::make_shared<RemotePictures>(
+      ground_, std::move(remote),
+      [self = shared_from_this(),
+       complete](absl::StatusOr<std::vector<CountedBytes>> pictures) mutable {
+        self->pictures_ = nullptr;
+        if (!pictures.ok()) {
+          std::exchange(self->answering_, nullptr)->SendError(HttpErrorOf(pictures.status()));
+          return;
+        }
+        boost::asio::post(self->ground_.readers,
+                          [complete, pictures = *std::move(pictures)]() mutable {
+                            complete(std::move(pictures));
+                          });
+      });
+  pictures_->Start();
+}
+
+void ChatExchange::Ask(Read& read) {
+  if (answering_ == nullptr) return;
+  shares_ = std::move(read.shares);
   call_ = std::make_shared<ReplyCall>(
-      ground_.routers, std::move(read->progress), caller_,
+      ground_.routers, std::move(read.progress), caller_,
       ReplyCall::Receiver{
           [self = shared_from_this()](const ReplyCall::Event& event) { self->OnEvent(event); },
           [self = shared_from_this()](const absl::Status& status) { self->OnEnd(status); }});
@@ -81,6 +133,7 @@ void ChatExchange::OnRead(absl::StatusOr<Read> read) {
 
 void ChatExchange::Cancel() {
   answering_ = nullptr;
+  if (pictures_) std::exchange(pictures_, nullptr)->Cancel();
   if (call_) call_->Cancel(absl::CancelledError("the client has gone"));
 }
 
@@ -89,6 +142,7 @@ void ChatExchange::GiveUp(const absl::Status& why) {
   if (call_) {
     call_->Cancel(why);
   } else {
+    if (pictures_) std::exchange(pictures_, nullptr)->Cancel();
     std::exchange(answering_, nullptr)->SendError(HttpErrorOf(why));
   }
 }

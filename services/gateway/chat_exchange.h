@@ -11,6 +11,7 @@
 #include "services/gateway/completion_json.h"
 #include "services/gateway/exchange.h"
 #include "services/gateway/ground.h"
+#include "services/gateway/remote_pictures.h"
 #include "services/gateway/reply_call.h"
 
 namespace minicpmv::gateway {
@@ -30,17 +31,23 @@ class ChatExchange final : public Exchange, public std::enable_shared_from_this<
   void GiveUp(const absl::Status& why) override;
 
  private:
-  // A body that was read, with its media ready to be uploaded.
+  // A body that was read.
   struct Read {
     ChatRequest request;
-    std::unique_ptr<sdk::ReplyProgress> progress;
-    std::vector<Allowance::Share> shares;  // of what is in memory
+    std::vector<Allowance::Share> shares;          // of what is in memory
+    std::unique_ptr<sdk::ReplyProgress> progress;  // null while there are pictures to be fetched
   };
-  // On a reader's thread.
+  // On a reader's thread, the next four.
   absl::StatusOr<Read> ReadBody(Body& body);
   absl::Status LoadFiles(Read& read);
+  // The picture at last.
+  static void Add(const PictureReference& reference, CountedBytes bytes, Read& read);
+  // Makes media ready to be uploaded.
+  static void Complete(Read& read);
 
   void OnRead(absl::StatusOr<Read> read);
+  void Fetch(std::shared_ptr<Read> read);
+  void Ask(Read& read);
   void OnEvent(const ReplyCall::Event& event);
   void OnEnd(const absl::Status& status);
   void BeginEvents();
@@ -55,6 +62,7 @@ class ChatExchange final : public Exchange, public std::enable_shared_from_this<
   ChunkWriter chunks_{false};
   ReplyNames names_;
   std::vector<Allowance::Share> shares_;
+  std::shared_ptr<RemotePictures> pictures_;
   std::shared_ptr<ReplyCall> call_;
   bool has_begun_ = false;  // the stream of events
   std::string text_;        // that has not been sent

@@ -40,7 +40,8 @@ struct Picture {
   std::optional<PictureReference> reference;
 };
 
-absl::StatusOr<Picture> ReadPicture(const JsonObject& place, absl::string_view key) {
+absl::StatusOr<Picture> ReadPicture(const JsonObject& place, absl::string_view key,
+                                    const RemoteHosts& hosts) {
   Picture picture;
   chat::v1::Media& media = picture.media;
   {
@@ -53,15 +54,18 @@ absl::StatusOr<Picture> ReadPicture(const JsonObject& place, absl::string_view k
     } else if (absl::ConsumePrefix(&handle, kHandleScheme)) {
       media.set_handle(std::string(handle));
     } else if (absl::StartsWith(url, kFilePrefix)) {
-      picture.reference.emplace();
-      picture.reference->id = url;
-      picture.reference->field = place.PathOf(key);
+      picture.reference = PictureReference{url, /*is_remote=*/false, 0, 0, place.PathOf(key)};
     } else if (absl::StartsWithIgnoreCase(url, "http://") ||
                absl::StartsWithIgnoreCase(url, "https://")) {
-      return place.Error(key,
-                         "is an address in the network, and nothing is fetched from there: send "
-                         "the picture as a data URI",
-                         absl::StatusCode::kUnimplemented);
+      if (hosts.empty()) {
+        return place.Error(key,
+                           "is an address in the network, and nothing is fetched from there: send "
+                           "the picture as a data URI",
+                           absl::StatusCode::kUnimplemented);
+      }
+      const absl::Status status = hosts.Check(url).status();
+      if (!status.ok()) return place.Error(key, status.message());
+      picture.reference = PictureReference{url, /*is_remote=*/true, 0, 0, place.PathOf(key)};
     } else {
       return place.Error(key, "is neither a data URI nor a file that was uploaded");
     }
@@ -75,11 +79,12 @@ absl::StatusOr<Picture> ReadPicture(const JsonObject& place, absl::string_view k
   return picture;
 }
 
-absl::Status ReadConversation(const JsonObject& body, ChatRequest& request) {
+absl::Status ReadConversation(const JsonObject& body, const RemoteHosts& hosts,
+                              ChatRequest& request) {
   chat::v1::Conversation& conversation = *request.reply.mutable_conversation();
   std::vector<Picture> pictures;
   const auto add_picture = [&](const JsonObject& place, absl::string_view key) {
-    absl::StatusOr<Picture> picture = ReadPicture(place, key);
+    absl::StatusOr<Picture> picture = ReadPicture(place, key, hosts);
     if (picture.ok()) pictures.push_back(*std::move(picture));
     return picture.status();
   };
@@ -165,7 +170,7 @@ absl::Status ReadStreaming(const JsonObject& body, ChatRequest& request) {
 
 }  // namespace
 
-absl::StatusOr<ChatRequest> ReadChatRequest(absl::string_view text) {
+absl::StatusOr<ChatRequest> ReadChatRequest(absl::string_view text, const RemoteHosts& hosts) {
   ASSIGN_OR_RETURN(const JsonObject body, JsonObject::Parse(text, "body"));
   RETURN_IF_ERROR(CheckSupport(body));
   ChatRequest request;
@@ -175,7 +180,7 @@ absl::StatusOr<ChatRequest> ReadChatRequest(absl::string_view text) {
   RETURN_IF_ERROR(ReadSampling(body, *options.mutable_sampling()));
   RETURN_IF_ERROR(ReadLengths(body, options));
   RETURN_IF_ERROR(ReadMediaOptions(body, *options.mutable_media()));
-  RETURN_IF_ERROR(ReadConversation(body, request));
+  RETURN_IF_ERROR(ReadConversation(body, hosts, request));
   return request;
 }
 

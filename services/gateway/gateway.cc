@@ -43,6 +43,7 @@ class Gateway::Room {
 
   ~Room() {
     if (ground_ && !is_shut_) Shutdown(absl::ZeroDuration());
+    fetcher_ = nullptr;
     disk_.join();
     readers_.join();
     // What they were still reading may have asked a router before it saw that nobody waits.
@@ -56,6 +57,9 @@ class Gateway::Room {
             std::make_shared<Connection>(std::move(socket), *ground_)->Start();
           }
         }));
+    if (!options_.remote_hosts.empty()) {
+      fetcher_ = std::make_unique<Fetcher>(options_.remote_hosts, options_.fetch, memory_);
+    }
     routers_.emplace(Routers{port_->loop(), servers_, open_calls_});
     ground_.emplace(Ground{options_,
                            *routers_,
@@ -65,6 +69,7 @@ class Gateway::Room {
                            room_,
                            file_room_,
                            files_,
+                           fetcher_.get(),
                            absl::ToUnixSeconds(absl::Now()),
                            {}});
     port_->Run();
@@ -126,6 +131,7 @@ class Gateway::Room {
   Allowance memory_, disk_room_;
   const BodyRoom room_, file_room_;
   FileStore files_;
+  std::unique_ptr<Fetcher> fetcher_;
   OpenCalls open_calls_;
   boost::asio::thread_pool readers_{kReaders}, disk_{1};
   std::optional<Routers> routers_;

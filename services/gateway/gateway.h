@@ -9,6 +9,8 @@
 #include "services/common/listen_address.h"
 #include "services/common/metrics.h"
 #include "services/gateway/api_keys.h"
+#include "services/gateway/fetcher.h"
+#include "services/gateway/remote_hosts.h"
 #include "tools/sdk/cpp/client.h"
 
 namespace minicpmv::gateway {
@@ -22,9 +24,12 @@ struct GatewayOptions {
   int64_t body_bytes = int64_t{64} << 20;  // of one request
   // In memory, of all that have not been answered yet.
   int64_t all_body_bytes = int64_t{512} << 20;
-  int64_t body_memory_bytes = 1 << 20;        // of one body; one that is larger goes to the disk
-  int64_t disk_bytes = int64_t{4} << 30;      // of bodies, and of files that clients keep; 0: none
-  std::string disk_folder = "/tmp";           // where those are, without names
+  int64_t body_memory_bytes = 1 << 20;    // of one body; one that is larger goes to the disk
+  int64_t disk_bytes = int64_t{4} << 30;  // of bodies, and of files that clients keep; 0: none
+  std::string disk_folder = "/tmp";       // where those are, without names
+  RemoteHosts remote_hosts;               // that pictures are fetched from
+  FetchLimits fetch;
+
   int files = 4096;                           // that clients keep
   absl::Duration file_life = absl::Hours(1);  // after the last use
   int requests = 1024;                        // that are being answered at once

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "services/gateway/body.h"
+#include "services/gateway/fetcher.h"
 #include "services/gateway/file_store.h"
 #include "services/gateway/gateway.h"
 #include "services/gateway/gateway_metrics.h"
@@ -14,8 +15,8 @@ namespace minicpmv::gateway {
 
 class Connection;
 
-// What all connections share; the loop's, but for the pools,
-// the room and the files.
+// What all connections share; the loop's, but for the pools, the rooms, the files and the
+// fetcher.
 struct Ground {
   const GatewayOptions& options;
   Routers& routers;
@@ -24,7 +25,8 @@ struct Ground {
   GatewayMetrics& metrics;
   const BodyRoom &room, &file_room;  // of requests that end, of those that bring files
   FileStore& files;
-  int64_t created;  // Unix seconds: when this began
+  Fetcher* fetcher;  // null: nothing is fetched
+  int64_t created;   // Unix seconds: when this began
 
   std::set<Connection*> connections;
   int requests = 0;  // that are being answered

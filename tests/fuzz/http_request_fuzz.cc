@@ -23,7 +23,8 @@ constexpr uint64_t kBodyBytes = 1 << 20;
 absl::string_view ViewOf(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
 void Read(absl::string_view body) {
-  const absl::StatusOr<ChatRequest> request = ReadChatRequest(body);
+  static const RemoteHosts& hosts = *new RemoteHosts(*RemoteHosts::Parse({"*.example.org"}));
+  const absl::StatusOr<ChatRequest> request = ReadChatRequest(body, hosts);
   if (!request.ok()) {
     const HttpError error = HttpErrorOf(request.status());
     CHECK_EQ(error.status, 400) << request.status().message();

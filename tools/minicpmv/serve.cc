@@ -79,6 +79,8 @@ absl::StatusOr<std::unique_ptr<gateway::Gateway>> StartGateway(const ListenAddre
   if (!settings.api_keys_file.empty()) {
     ASSIGN_OR_RETURN(options.keys, gateway::ApiKeys::Load(settings.api_keys_file));
   }
+  ASSIGN_OR_RETURN(options.remote_hosts, gateway::RemoteHosts::Parse(settings.remote_hosts));
+  options.fetch.patience = settings.fetch_patience;
   options.version = kVersion;
   options.body_bytes = settings.body_bytes;
   options.requests = static_cast<int>(settings.requests);

@@ -5,6 +5,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/common/listen_address.h"
 #include "services/gateway/api_keys.h"
+#include "services/gateway/remote_hosts.h"
 #include "tools/minicpmv/tenants_file.h"
 
 namespace minicpmv {
@@ -31,6 +32,8 @@ absl::Status CheckGateway(const GatewaySettings& gateway, absl::string_view list
     const absl::Status status = gateway::ApiKeys::Load(gateway.api_keys_file).status();
     if (!status.ok()) return Blame("--api-keys-file", status);
   }
+  const absl::Status hosts = gateway::RemoteHosts::Parse(gateway.remote_hosts).status();
+  if (!hosts.ok()) return Blame("--allow-remote-media", hosts);
   const absl::StatusOr<ListenAddress> listen = ListenAddress::Reserve(gateway.listen);
   if (!listen.ok()) return Blame(listen_flag, listen.status());
   if (!listen->is_loopback() && gateway.api_keys_file.empty()) {

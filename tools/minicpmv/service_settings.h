@@ -62,6 +62,8 @@ struct GatewaySettings {
   int64_t disk_bytes = int64_t{4} << 30;  // of bodies and of files that clients keep
   std::string disk_folder = "/tmp";
   absl::Duration file_life = absl::Hours(1);
+  std::vector<std::string> remote_hosts;  // that pictures are fetched from
+  absl::Duration fetch_patience = absl::Seconds(20);
 };
 
 // minicpmv vision, prefill, decode and worker.

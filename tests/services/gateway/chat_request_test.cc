@@ -27,7 +27,7 @@ std::string WithPicture(const std::string& image_url) {
 }
 
 ChatRequest Read(const std::string& body) {
-  absl::StatusOr<ChatRequest> request = ReadChatRequest(body);
+  absl::StatusOr<ChatRequest> request = ReadChatRequest(body, RemoteHosts());
   EXPECT_TRUE(request.ok()) << body << ": " << request.status();
   return request.ok() ? *std::move(request) : ChatRequest();
 }
@@ -64,14 +64,28 @@ TEST(ChatRequestTest, SaysWhereFilesBelong) {
       {"type": "image_url", "image_url": {"url": "file-b"}}]}])"));
   ASSERT_EQ(request.references.size(), 2u);
   const PictureReference &first = request.references[0], &second = request.references[1];
-  EXPECT_EQ(first.id, "file-a");
+  EXPECT_EQ(first.name, "file-a");
   EXPECT_EQ(std::pair(first.message, first.part), std::pair(1, 1));
   EXPECT_EQ(first.field, "messages[1].content[1].image_url.url");
-  EXPECT_EQ(second.id, "file-b");
+  EXPECT_EQ(second.name, "file-b");
   EXPECT_EQ(std::pair(second.message, second.part), std::pair(1, 3));
   const chat::v1::Media& media = request.reply.conversation().messages(1).parts(1).media();
   EXPECT_EQ(media.source_case(), chat::v1::Media::SOURCE_NOT_SET);
   EXPECT_EQ(media.max_slices(), 1u);
+}
+
+TEST(ChatRequestTest, TakesAddressesOfListedHosts) {
+  const RemoteHosts hosts = *RemoteHosts::Parse({"images.example.org"});
+  const absl::StatusOr<ChatRequest> taken = ReadChatRequest(
+      WithPicture(R"({"url": "https://images.example.org/a.png", "detail": "low"})"), hosts);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  ASSERT_EQ(taken->references.size(), 1u);
+  EXPECT_TRUE(taken->references[0].is_remote);
+  EXPECT_EQ(taken->references[0].name, "https://images.example.org/a.png");
+  const absl::Status refused =
+      ReadChatRequest(WithPicture(R"({"url": "https://example.org/a.png"})"), hosts).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_EQ(JsonObject::FieldOf(refused), "messages[0].content[0].image_url.url");
 }
 
 TEST(ChatRequestTest, LeavesToTheModelWhatIsNotSaid) {
@@ -148,7 +162,7 @@ TEST(ChatRequestTest, RefusesByNameWhatItCannotHonour) {
            {R"("cache_salt": "x")", "cache_salt"},
            {R"("guided_json": {})", "guided_json"},
        }) {
-    const absl::Status status = ReadChatRequest(With(more)).status();
+    const absl::Status status = ReadChatRequest(With(more), RemoteHosts()).status();
     EXPECT_TRUE(absl::IsUnimplemented(status)) << more << ": " << status;
     EXPECT_EQ(JsonObject::FieldOf(status), field) << more;
   }
@@ -161,7 +175,7 @@ TEST(ChatRequestTest, RefusesByNameWhatItCannotHonour) {
                  "image_url": {"url": "https://example.com/a.png"}}]}])",
             "messages[0].content[0].image_url.url"},
        }) {
-    const absl::Status status = ReadChatRequest(WithMessages(messages)).status();
+    const absl::Status status = ReadChatRequest(WithMessages(messages), RemoteHosts()).status();
     EXPECT_TRUE(absl::IsUnimplemented(status)) << messages << ": " << status;
     EXPECT_EQ(JsonObject::FieldOf(status), field) << messages;
   }
@@ -227,7 +241,7 @@ TEST(ChatRequestTest, NamesTheFieldOfABadBody) {
            {With(R"("mm_processor_kwargs": {"max_slice_nums": 0})"),
             "mm_processor_kwargs.max_slice_nums"},
        }) {
-    const absl::Status status = ReadChatRequest(body).status();
+    const absl::Status status = ReadChatRequest(body, RemoteHosts()).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << body << ": " << status;
     EXPECT_EQ(JsonObject::FieldOf(status), field) << body << ": " << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr("body: ")) << body;
@@ -241,7 +255,9 @@ TEST(ChatRequestTest, RefusesMorePicturesThanAConversationMayShow) {
                     R"({"type": "image_url", "image_url": {"url": "media:x"}})");
   }
   const absl::Status status =
-      ReadChatRequest(WithMessages(R"([{"role": "user", "content": [)" + parts + "]}]")).status();
+      ReadChatRequest(WithMessages(R"([{"role": "user", "content": [)" + parts + "]}]"),
+                      RemoteHosts())
+          .status();
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_EQ(JsonObject::FieldOf(status), "messages[0].content[64].image_url.url");
 }

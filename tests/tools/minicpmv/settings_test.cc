@@ -25,6 +25,7 @@ const std::map<std::string, std::string>& Samples() {
   static const auto* const samples = new std::map<std::string, std::string>{
       {"admin-listen", "127.0.0.1:1234"},
       {"advertise", "10.0.0.1:1234"},
+      {"allow-remote-media", "a.example,*.b.example"},
       {"api-keys-file", "keys"},
       {"batch", "1,2"},
       {"bench serve json", "figures.json"},
@@ -77,6 +78,7 @@ const std::map<std::string, std::string>& Samples() {
       {"rate", "2.5"},
       {"reference-quirks", ""},
       {"reflection", ""},
+      {"remote-media-timeout", "3s"},
       {"repetition-penalty", "1.05"},
       {"roles", "vision,decode"},
       {"router", "127.0.0.1:1,127.0.0.1:2"},

@@ -230,16 +230,18 @@ void AddRouterFlags(CLI::App& app, RouterFlags& flags) {
 
 struct GatewayFlags {
   GatewaySettings settings;
-  std::string routers;
+  std::string routers, remote_hosts;
   int64_t body_mb = 64, disk_mb = 4096;
-  std::string file_life = "1h";
+  std::string file_life = "1h", remote_timeout = "20s";
 
   GatewaySettings ToSettings() const {
     GatewaySettings made = settings;
     made.routers = absl::StrSplit(routers, ',', absl::SkipEmpty());
+    made.remote_hosts = absl::StrSplit(remote_hosts, ',', absl::SkipEmpty());
     made.body_bytes = body_mb << 20;
     made.disk_bytes = disk_mb << 20;
     made.file_life = DurationOf(file_life);
+    made.fetch_patience = DurationOf(remote_timeout);
     return made;
   }
 };
@@ -267,6 +269,17 @@ void AddGatewayFlags(CLI::App& app, GatewayFlags& flags) {
       ->group(kGateway);
   app.add_option("--http-folder", flags.settings.disk_folder, "Where those are (/tmp)")
       ->type_name("DIR")
+      ->group(kGateway);
+  app.add_option(
+         "--allow-remote-media", flags.remote_hosts,
+         "Hosts that pictures are fetched from (none): NAME, *.NAME or NAME:PORT; who is in "
+         "a private network is named with a port, or by its address")
+      ->type_name("LIST")
+      ->group(kGateway);
+  app.add_option("--remote-media-timeout", flags.remote_timeout,
+                 "How long it may take to fetch a picture (20s)")
+      ->check(Duration())
+      ->type_name("TIME")
       ->group(kGateway);
   app.add_option("--file-life", flags.file_life,
                  "How long uploaded files are kept after their last use (1h)")
