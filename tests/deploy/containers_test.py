@@ -1,14 +1,16 @@
 """deploy/Containerfile and compose.yaml against the executable that they run. What it takes a bare Debian root to prove,
 deploy/prove_containerfile.py does."""
 
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
 import unittest
+import urllib.request
 
-from composed_fleet import TOKEN, ComposedFleetTest
+from composed_fleet import KEY, TOKEN, ComposedFleetTest
 from deployment import DEPLOY, ROOT, needs_yaml, own_services, read_compose, read_yaml
 from harness import EXECUTABLE, NANO, SANITIZERS, ExecutableTest
 from prove_containerfile import CONTAINERFILE, SUITES, read_instructions, words_of
@@ -63,19 +65,22 @@ class ComposeTest(ExecutableTest):
         self.compose = read_compose()
         self.services = own_services(self.compose)
 
-    def test_has_the_four_services_and_those_who_watch_them(self):
+    def test_has_the_services_and_those_who_watch_them(self):
         self.assertEqual([service["command"][0] for service in self.services.values()],
-                         ["router", "vision", "prefill", "decode"])
+                         ["router", "vision", "prefill", "decode", "gateway"])
         self.assertEqual(set(self.compose["services"]) - set(self.services), {"prometheus", "grafana"})
 
-    def test_gives_flags_that_are_taken_and_would_not_listen_without_the_token(self):
-        token = self.write("token", TOKEN)
+    def test_gives_flags_that_are_taken_and_would_not_listen_to_strangers(self):
+        token, keys = self.write("token", TOKEN), self.write("keys", f"me {KEY}\n")
         for name, service in self.services.items():
             environment = {**os.environ, **service["environment"], "MINICPMV_TOKEN_FILE": str(token),
                            "MINICPMV_MODEL": str(NANO / "model")}
-            self.answer(*service["command"], "--check-config", env=environment)
-            del environment["MINICPMV_TOKEN_FILE"]
-            self.assert_refused("--token-file", *service["command"], "--check-config", env=environment)
+            command = [word.replace("/run/secrets/api_keys", str(keys)) for word in service["command"]]
+            self.answer(*command, "--check-config", env=environment)
+            secret = "--api-keys-file" if name == "gateway" else "--token-file"
+            environment.pop("MINICPMV_TOKEN_FILE")
+            self.assert_refused(secret, *(word for word in command if not word.startswith(secret)), "--check-config",
+                                env=environment)
 
     def test_publishes_ports_on_this_machine_only(self):
         for name, service in self.compose["services"].items():
@@ -108,6 +113,10 @@ class ComposedTest(ComposedFleetTest):
         self.assertEqual(self.answer("chat", *self.server, "Who are you?"), self.answer("chat", "Who are you?"))
         for name, process in services.items():
             self.assertEqual(self.health(process.admin).returncode, 0, name)
+        request = urllib.request.Request(f"http://{services['gateway'].address}/v1/models",
+                                         headers={"Authorization": f"Bearer {KEY}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            self.assertEqual([model["id"] for model in json.load(answer)["data"]], ["nano"])
         router = services["router"]
         self.assertEqual(router.stop(), 0)
         self.assertNotEqual(self.health(router.admin).returncode, 0)
