@@ -18,8 +18,6 @@ namespace minicpmv::router {
 namespace {
 
 constexpr size_t kChunkBytes = 256 << 10;
-// Addresses that nobody plays any more are forgotten from here on.
-constexpr size_t kManyStubs = 256;
 
 // Kept by whatever gRPC still has of a call.
 using Token = std::shared_ptr<const OpenCalls::Entry>;
@@ -89,7 +87,7 @@ class Putting : public std::enable_shared_from_this<Putting> {
     const std::shared_ptr<Call> call = Call::Start(
         [&stub](auto* context, auto* reactor) { stub.async()->PutMedia(context, reactor); },
         {[self](vision::v1::PutMediaResponse response) { self->OnResponse(std::move(response)); },
-         [self](const absl::Status& status) { self->OnEnd(status); }},
+         [self](const absl::Status& status) { self->OnEnd(status); }, [self] { self->SendMore(); }},
         prepare);
     call->Send(std::move(request));
     // What was told meanwhile waited for this.
@@ -127,30 +125,56 @@ class Putting : public std::enable_shared_from_this<Putting> {
   // The decision is known, and the call.
   void Follow() {
     if (decision_ != vision::v1::PutMediaResponse::DECISION_SEND) return call_->SendLast();
-    if (bytes_ != nullptr) return SendBytes(*bytes_);
+    if (bytes_ != nullptr) return SendBytes(bytes_);
     if (medium_ == nullptr) {
       is_missing_ = true;
       return call_->Cancel();
     }
     medium_->Load(
         [self = shared_from_this()](absl::StatusOr<std::shared_ptr<const std::string>> bytes) {
-          if (bytes.ok()) return self->SendBytes(**bytes);
+          if (bytes.ok()) return self->SendBytes(*std::move(bytes));
           self->is_missing_ = true;
           self->call_->Cancel();
         });
   }
 
-  void SendBytes(absl::string_view bytes) {
-    for (size_t offset = 0; offset < bytes.size(); offset += kChunkBytes) {
-      vision::v1::PutMediaRequest request;
-      request.mutable_chunk()->set_offset(offset);
-      request.mutable_chunk()->set_data(std::string(bytes.substr(offset, kChunkBytes)));
-      if (!call_->Send(std::move(request))) return;
+  void SendBytes(std::shared_ptr<const std::string> bytes) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      unsent_ = std::move(bytes);
     }
-    call_->SendLast();
+    SendMore();
+  }
+
+  // One chunk after the other, so that a medium on its way costs no more than that.
+  void SendMore() {
+    std::shared_ptr<const std::string> ended;  // given up outside the lock
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (is_sending_) return;  // whoever does looks again
+    is_sending_ = true;
+    while (unsent_ != nullptr && call_->waiting() == 0) {
+      vision::v1::PutMediaRequest request;
+      request.mutable_chunk()->set_offset(sent_);
+      request.mutable_chunk()->set_data(unsent_->substr(sent_, kChunkBytes));
+      sent_ += request.chunk().data().size();
+      const bool is_last = sent_ == unsent_->size();
+      if (is_last) ended = std::move(unsent_);
+      lock.unlock();
+      const bool is_sent = call_->Send(std::move(request));
+      if (is_last) call_->SendLast();
+      lock.lock();
+      if (!is_sent && unsent_ != nullptr) ended = std::move(unsent_);
+    }
+    is_sending_ = false;
+    lock.unlock();
   }
 
   void OnEnd(const absl::Status& status) {
+    std::shared_ptr<const std::string> unsent;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      unsent.swap(unsent_);
+    }
     if (is_missing_ && !status.ok()) {
       ear_->Tell(absl::NotFoundError("neither the worker nor the router holds the medium"));
     } else {
@@ -169,6 +193,10 @@ class Putting : public std::enable_shared_from_this<Putting> {
   std::shared_ptr<Call> call_;  // guarded by mutex_ until it is set
   vision::v1::PutMediaResponse::Decision decision_ =
       vision::v1::PutMediaResponse::DECISION_UNSPECIFIED;  // guarded by mutex_ until it is set
+  // Guarded by mutex_.
+  std::shared_ptr<const std::string> unsent_;  // null: nothing is to be sent (any more)
+  size_t sent_ = 0;                            // of its bytes
+  bool is_sending_ = false;
 };
 
 }  // namespace
@@ -177,10 +205,19 @@ struct GrpcWorkers::Stubs {
   explicit Stubs(const std::shared_ptr<grpc::Channel>& channel)
       : vision(vision::v1::VisionService::NewStub(channel)),
         prefill(prefill::v1::PrefillService::NewStub(channel)),
-        decode(decode::v1::DecodeService::NewStub(channel)) {}
+        decode(decode::v1::DecodeService::NewStub(channel)),
+        channel(channel) {
+    channel->GetState(/*try_to_connect=*/true);
+  }
+  // Or about to be.
+  bool IsConnected() const {
+    const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/false);
+    return state == GRPC_CHANNEL_READY || state == GRPC_CHANNEL_CONNECTING;
+  }
   const std::unique_ptr<vision::v1::VisionService::Stub> vision;
   const std::unique_ptr<prefill::v1::PrefillService::Stub> prefill;
   const std::unique_ptr<decode::v1::DecodeService::Stub> decode;
+  const std::shared_ptr<grpc::Channel> channel;
 };
 
 GrpcWorkers::GrpcWorkers(Loop& loop, const Credentials& credentials, absl::string_view incarnation,
@@ -195,10 +232,10 @@ GrpcWorkers::~GrpcWorkers() { calls_.WaitForAll(); }
 
 absl::StatusOr<std::shared_ptr<GrpcWorkers::Stubs>> GrpcWorkers::StubsOf(const WorkerName& worker) {
   if (const auto place = stubs_.find(worker.address); place != stubs_.end()) return place->second;
-  if (stubs_.size() >= kManyStubs) {
-    // A call that is open keeps its channel by itself.
-    stubs_.clear();
-  }
+  // Whoever comes at a new address may have come instead of somebody who is no more: a connection
+  // that does not stand is dropped, and made anew should it be wanted. A call that is open keeps
+  // its channel by itself.
+  std::erase_if(stubs_, [](const auto& entry) { return !entry.second->IsConnected(); });
   ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, credentials_.Dial(worker.address));
   return stubs_[worker.address] = std::make_shared<Stubs>(channel);
 }

@@ -23,6 +23,9 @@ class GrpcWorkers final : public Workers {
   // Waits for what gRPC still has of calls that were given up.
   ~GrpcWorkers() override;
 
+  // Workers that a connection is kept for, or was a short while ago.
+  size_t connections() const { return stubs_.size(); }
+
   std::unique_ptr<Open> PutMedia(const WorkerName& worker, const TraceContext& work,
                                  const common::v1::RequestScope& scope, const std::string& digest,
                                  std::shared_ptr<const std::string> bytes,

@@ -192,6 +192,30 @@ TEST_F(GrpcWorkersTest, EndsCallsToAWorkerThatIsGoneWithUnavailable) {
   }
 }
 
+TEST_F(GrpcWorkersTest, HoldsConnectionsToTheLivingAlone) {
+  const auto ask = [&](const WorkerName& worker) {
+    Heard<decode::v1::DecodeSequenceResponse> heard;
+    std::unique_ptr<Open> open =
+        OnLoop([&] { return workers_->DecodeSequence(worker, {}, {}, heard.Ear()); });
+    const absl::Status end = heard.AwaitEnd();
+    Close(std::move(open));
+    return end;
+  };
+  FakeWorker stays("stays");
+  stays.decode = [](auto&...) { return grpc::Status::OK; };
+  EXPECT_TRUE(ask(stays.name()).ok());
+  for (int life = 0; life < 20; ++life) {
+    FakeWorker passes("passes");
+    passes.decode = [](auto&...) { return grpc::Status::OK; };
+    EXPECT_TRUE(ask(passes.name()).ok());
+    EXPECT_TRUE(ask(stays.name()).ok());
+  }
+  size_t connections = 0;
+  loop_.Run([&] { connections = workers_->connections(); });
+  // That the last ones have gone may not have been seen yet.
+  EXPECT_LE(connections, 6u);
+}
+
 TEST_F(GrpcWorkersTest, PutsBytesInChunks) {
   FakeWorker worker("a");
   std::string arrived;
