@@ -3,7 +3,9 @@
 import json
 import resource
 import shutil
+import signal
 import struct
+import subprocess
 import unittest
 
 from harness import EXECUTABLE, NANO, PICTURES, ExecutableTest, png, run, write_safetensors
@@ -215,6 +217,34 @@ class BadModelTest(ExecutableTest):
             folder = self.model()
             write_safetensors(folder / "model.safetensors", changed)
             self.assert_model_refused(name, folder)
+
+
+class FullDiskTest(ExecutableTest):
+    """A file may not grow beyond this, which to whoever writes it is a disk that is full."""
+
+    LIMIT = 4096
+
+    def full(self):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.LIMIT, self.LIMIT))
+
+    def test_says_that_an_output_cannot_be_written(self):
+        out = self.folder / "out.safetensors"
+        self.assert_refused("out.safetensors", "trace", "Hello", f"--out={out}", preexec_fn=self.full)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_says_that_standard_output_is_full(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([EXECUTABLE, "chat", "Who are you?"], stdin=subprocess.DEVNULL, stdout=full,
+                                  stderr=subprocess.PIPE, timeout=100)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr.decode(), r"\Aminicpmv: [^\n]*standard output[^\n]*\n\Z")
+
+    def test_answers_though_its_trace_cannot_be_written(self):
+        question = ("chat", "--json", "--greedy", f"--image={PICTURE}", "How many diamonds are there?")
+        done = run(*question, f"--trace={self.folder / 'trace.json'}", preexec_fn=self.full)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["text"], json.loads(run(*question).stdout)["text"])
 
 
 class BadLineTest(ExecutableTest):
