@@ -14,15 +14,12 @@ from gateway_fleet import MODEL, GatewayFleetTest
 NEW_TOKENS = 40
 ASKING = 4
 CRASHES = 3
+RECONNECTING = 8
 SHORT_FREEZE = 0.5
 TEXT_QUESTION = ("Who are you?", "--greedy")
 
 
 class ProcessesTest(FleetTest):
-    def setUp(self):
-        super().setUp()
-        self.alone = {}
-
     def question(self, seed):
         path = self.write(f"noise-{seed}.png", noise(seed, 200, 300))
         return (f"--image={path}", f"What is in image {seed}?", f"--seed={seed}", "--temperature=0.9", "--top-k=0",
@@ -79,6 +76,20 @@ class ProcessesTest(FleetTest):
         self.await_workers(address, 3)
         self.assertEqual(self.reply(*TEXT_QUESTION, f"--server={address}")["text"], here)
         self.assertEqual(self.log_of("cluster").count("decode-0 ended: signal 9"), CRASHES)
+
+
+    def test_all_clients_come_back_when_their_router_starts_again(self):
+        cluster, address = self.start_cluster()
+        questions = [(f"Count to {i}.", "--seed=5", f"--min-new-tokens={NEW_TOKENS}", f"--max-new-tokens={NEW_TOKENS}",
+                      "--json") for i in range(RECONNECTING)]
+        alone = [self.end_chat(self.start_chat(*question))["tokens"] for question in questions]
+        chats = [self.start_chat(f"--server={address}", *question) for question in questions]
+        os.kill(self.members["router"].pid, signal.SIGKILL)
+        self.note_member(cluster.read_line())
+        for chat, tokens in zip(chats, alone):
+            self.assertEqual(self.end_chat(chat)["tokens"], tokens)
+        self.await_workers(address, 3)
+        self.assert_rests(self.members.values())
 
 
 class GatewayIsKilledTest(GatewayFleetTest):
