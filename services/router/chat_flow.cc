@@ -112,6 +112,7 @@ Task<absl::Status> ChatFlow::Run() {
     TracePart(TraceRow::kStage, failure ? "failed attempt" : "attempt", begin, kNow, work_);
     bill_.CloseSteps(/*has_bill=*/false);
     if (!failure) break;
+    NoteUnreached(*failure);
     CloseCalls();
     CheckEnd();
     if (IsOver()) break;  // only its ending was missing
@@ -483,6 +484,15 @@ absl::Status ChatFlow::Judge(const CallFailure& failure) {
       absl::IsNotFound(status) || (absl::IsAborted(status) && ReasonOf(status) != "DRAINING");
   if (!is_innocent) failed_.insert(failure.worker.incarnation);
   return absl::OkStatus();
+}
+
+void ChatFlow::NoteUnreached(const CallFailure& failure) {
+  if (!absl::IsUnavailable(failure.status) || !ground_.fleet.IsUp(failure.worker)) return;
+  if (failure.role == common::v1::ROLE_PREFILL && decode_ != nullptr) {
+    failed_.insert(decode_->worker().incarnation);
+  } else if (failure.role == common::v1::ROLE_VISION && prefill_ != nullptr) {
+    failed_.insert(prefill_->worker().incarnation);
+  }
 }
 
 void ChatFlow::CloseCalls() {

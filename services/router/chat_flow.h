@@ -84,6 +84,9 @@ class ChatFlow {
   bool HasNews() const;
   // What to do about it: OK is another attempt.
   absl::Status Judge(const CallFailure& failure);
+  // A worker that is well could not send on: whoever it sends to may be the one that is cut off,
+  // and counts as failed, too.
+  void NoteUnreached(const CallFailure& failure);
   void CloseCalls();
   void LeaveQueue();
   // How much of the prompt nobody had to compute, in the first attempt.

@@ -94,6 +94,21 @@ class Damage(Fault):
         return data[:middle] + bytes((data[middle] ^ 16,)) + data[middle + 1:]
 
 
+class HalfOpenLink(Fault):
+    """Nothing of a link comes through any more, and nobody is told; when it is over, both learn it."""
+
+    def concerns(self, passage):
+        return passage.is_link
+
+    def spoil(self, passage, data):
+        return b""
+
+    def heal(self):
+        super().heal()
+        for passage in self.spoilt:
+            passage.connection.reset()
+
+
 class Parted(Fault):
     """What the worker and its router say waits, in these directions, until it is over."""
 
@@ -116,9 +131,9 @@ FAULTS = {
     "reset in a stream": lambda: Cut(in_a_stream),
     "reset in a parcel": lambda: Cut(in_a_parcel),
     "a damaged parcel": lambda: Damage(in_a_parcel),
+    "a half-open link": lambda: HalfOpenLink(in_a_parcel),
     "parted from the router in a stream": lambda: Parted(in_a_stream, "to", "from"),
     "heard no more by the router in a stream": lambda: Parted(in_a_stream, "from"),
-    "reached no more by the router": lambda: Parted(at_once, "to"),
 }
 
 

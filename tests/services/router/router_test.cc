@@ -334,6 +334,33 @@ TEST_F(RouterTest, GoesOnElsewhereWithTheTokensSoFar) {
   EXPECT_EQ(reply_.ending().bill().failovers(), 1u);
 }
 
+TEST_F(RouterTest, LeavesBothEndsOfALinkThatIsBroken) {
+  Ask(RequestOf("Hello"));
+  Grant(workers_.decodes.back().told);
+  Grant(workers_.prefills.back().told);
+  const std::string decode = workers_.decodes.back().worker.id;
+  const std::string prefill = workers_.prefills.back().worker.id;
+  End(workers_.prefills.back(), absl::UnavailableError("pages did not land"));
+  loop_.RunFor(absl::Seconds(1));
+  EXPECT_NE(workers_.decodes.back().worker.id, decode);
+  Grant(workers_.decodes.back().told);
+  EXPECT_NE(workers_.prefills.back().worker.id, prefill);
+}
+
+TEST_F(RouterTest, LeavesAPrefillWorkerThatVisionCannotReach) {
+  Ask(RequestOf("Look", 1));
+  AnswerPuts();
+  Grant(workers_.decodes.back().told);
+  Grant(workers_.prefills.back().told);
+  ASSERT_FALSE(workers_.encodes.empty());
+  const std::string first = workers_.prefills.back().worker.id;
+  End(workers_.encodes.back(), absl::UnavailableError("rows did not land"));
+  loop_.RunFor(absl::Seconds(1));
+  AnswerPuts();
+  Grant(workers_.decodes.back().told);
+  EXPECT_NE(workers_.prefills.back().worker.id, first);
+}
+
 TEST_F(RouterTest, ComesAgainAfterPreemptionThoughItHappensOften) {
   Ask(RequestOf("Hello"));
   for (uint32_t i = 0; i < 8; ++i) {
