@@ -15,10 +15,10 @@ IN_CPP = {
     r"\babsl::Now\(\)|\bsystem_clock::now\(\)|\bCLOCK_REALTIME\b|\bgettimeofday\b": {
         # Deadlines, which gRPC states so.
         "services/common/grpc_link.cc", "services/common/server.cc", "services/router/chat_service.cc",
-        "tools/minicpmv/show_workers.cc", "tools/sdk/cpp/attempts.cc",
+        "services/gateway/models_exchange.cc", "tools/minicpmv/show_workers.cc", "tools/sdk/cpp/attempts.cc",
         # Dates that people and clients are shown.
         "runtime/base/trace_file.cc", "services/gateway/chat_exchange.cc", "services/gateway/gateway.cc",
-        "services/gateway/models_exchange.cc",
+        "services/gateway/uploaded_form.cc",
         # How long a test may hold a thread.
         "services/common/test_points.cc",
     },
